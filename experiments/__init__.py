@@ -1,0 +1,1 @@
+"""Experiments: one file a claim. They use jaxmeta's public face alone."""

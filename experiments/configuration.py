@@ -1,0 +1,169 @@
+"""What a few-shot run is made of: data sets, learners by name, and their default settings."""
+
+import os
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import optax
+
+from jaxmeta import (
+    MetaLearner,
+    learners,
+    losses,
+    meta_objective,
+    networks,
+    sparsity,
+    tasks,
+    transforms,
+)
+
+LEARNERS = (
+    "matching",
+    "matching_fce",
+    "prototypes",
+    "prototypes_euclidean",
+    "hypernet",
+    "transfer",
+    "transfer_logistic",
+    "nearest_neighbour",
+)
+"""The learners that `--learner` names."""
+
+NETWORKS = {"residual": networks.residual, "conv4": networks.conv4}
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """All that determines a trained learner; it is stored in the checkpoint."""
+
+    learner: str
+    dataset: str
+    network: str = "residual"
+    width: int = 16
+    ways: int = 20
+    shots: int = 1
+    queries: int = 3
+    tasks_per_step: int = 3
+    steps: int = 300
+    learning_rate: float = 6e-3
+    weight_decay: float = 0.05
+    jitter: float = 1.0
+    rotations: bool = False
+    eta: float = 0.0
+    density: float = 1.0
+    num_classes: int = 1
+    seed: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as plain JSON."""
+        return asdict(self)
+
+    @property
+    def trains(self) -> bool:
+        """Whether there is anything to learn."""
+        return self.learner != "nearest_neighbour" and self.steps > 0
+
+
+DATASET_DEFAULTS: dict[str, dict[str, Any]] = {
+    # Syllabics are turned into each other to change the vowel: turned letters are no new classes.
+    "glyphs": {"rotations": False},
+    "omniglot": {
+        "rotations": True,
+        "width": 32,
+        "ways": 64,
+        "tasks_per_step": 1,
+        "steps": 8500,
+    },
+}
+"""Where a data set's training settings differ from those of `TrainConfig`."""
+
+
+def build_learner(config: TrainConfig, ways: int) -> MetaLearner:
+    """The learner of a configuration for tasks of up to `ways` classes; theta fits any number."""
+    network = NETWORKS[config.network](config.width)
+    build = {
+        "matching": lambda: learners.matching(network, ways=ways),
+        "matching_fce": lambda: learners.matching(network, full_context=True, ways=ways),
+        "prototypes": lambda: learners.prototypes(network, distance="cosine", ways=ways),
+        "prototypes_euclidean": lambda: learners.prototypes(network, ways=ways),
+        "hypernet": lambda: learners.hypernet(network, out_size=ways, rank=4),
+        "transfer": lambda: learners.transfer(network, num_classes=config.num_classes, ways=ways),
+        "transfer_logistic": lambda: learners.transfer(
+            network, num_classes=config.num_classes, head="logistic", ways=ways
+        ),
+        "nearest_neighbour": lambda: learners.nearest_neighbour(ways=ways),
+    }
+    learner = build[config.learner]()
+    if config.density < 1.0:
+        learner = transforms.sparsify(learner, sparsity.top_k(config.density))
+    return learner
+
+
+def build_training(config: TrainConfig, data: tasks.ImageClasses):
+    """What the outer loop needs: `(learner, loss_fn, sampler, tx)`."""
+    learner = build_learner(config, config.ways)
+    if config.learner.startswith("transfer"):
+        # The rival sees as many images a step as an episodic learner does.
+        loss_fn = learners.pretrain_objective(NETWORKS[config.network](config.width))
+        sampler = tasks.class_batches(
+            data,
+            batch_size=config.ways * (config.shots + config.queries),
+            rotations=config.rotations,
+            jitter=config.jitter,
+        )
+    else:
+        loss_fn = meta_objective(
+            learner,
+            losses.cross_entropy,
+            sparsity.l1,
+            eta=config.eta,
+            metrics={"accuracy": losses.accuracy},
+        )
+        sampler = tasks.episodes(
+            data,
+            ways=config.ways,
+            shots=config.shots,
+            queries=config.queries,
+            rotations=config.rotations,
+            jitter=config.jitter,
+        )
+    return learner, loss_fn, sampler, outer_optimiser(config)
+
+
+def outer_optimiser(config: TrainConfig) -> optax.GradientTransformation:
+    """AdamW with a short warm-up and a cosine to zero."""
+    warm_up = min(50, max(1, config.steps // 10))
+    schedule = optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, warm_up, config.steps)
+    return optax.adamw(schedule, weight_decay=config.weight_decay)
+
+
+def load_train_data(config: TrainConfig, data_dir: str | None, download: bool):
+    """`(training data, config with its number of classes)`."""
+    if config.dataset == "glyphs":
+        data = tasks.glyphs("train")
+    else:
+        data = tasks.omniglot(_omniglot_dir(data_dir), "background", download=download)
+    turns = 4 if config.rotations else 1
+    return data, replace(config, num_classes=turns * len(data.images))
+
+
+def load_eval_data(dataset: str, data_dir: str | None, eval_data: str | None, download: bool):
+    """The classes to be judged on, none of which is trained on."""
+    if eval_data is not None:
+        return tasks.read_drawings(eval_data)
+    if dataset == "glyphs":
+        return tasks.glyphs("test")
+    return tasks.omniglot(_omniglot_dir(data_dir), "evaluation", download=download)
+
+
+def _omniglot_dir(data_dir: str | None) -> Path:
+    """The folder of the archives, given itself or its parent, by flag or by JAXMETA_DATA."""
+    given = data_dir or os.environ.get("JAXMETA_DATA")
+    if given is None:
+        raise ValueError(
+            "Omniglot is read from a folder: pass --data-dir DIR or set JAXMETA_DATA; the archives "
+            "images_background.zip and images_evaluation.zip lie in it or in DIR/omniglot."
+        )
+    inside = Path(given) / "omniglot"
+    return inside if inside.is_dir() else Path(given)

@@ -1,0 +1,121 @@
+"""The outer loop of an experiment: progress, a metrics file, checkpoints, resume, Ctrl-C."""
+
+import json
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxmeta import TrainState, checkpoint
+
+_SAVE_EVERY_SECONDS = 60.0
+
+
+def train(
+    run: Callable[[TrainState], tuple[TrainState, dict[str, Any]]],
+    state: TrainState,
+    *,
+    name: str,
+    config: dict[str, Any],
+    num_steps: int,
+    out: Path,
+    log_every: int = 25,
+) -> tuple[TrainState, float]:
+    """Run outer steps to `num_steps`, and leave a resumable checkpoint whatever happens.
+
+    Args:
+      run: jitted `state -> (state, metrics)`, one or more outer steps a call.
+      state: where to start; a resumed one goes on from its own step.
+      name: what to call the run in the progress line, the metrics and the file names.
+      config: stored with the checkpoint, to be compared on resume.
+      num_steps: outer steps in all.
+      out: folder of `metrics.jsonl` and `<name>.state`.
+      log_every: outer steps between two reports.
+
+    Returns:
+      The final state, and the seconds spent in this call.
+
+    Raises:
+      KeyboardInterrupt: after the checkpoint was written.
+    """
+    state_file = out / f"{name}.state"
+    start, saved, pending = time.perf_counter(), time.perf_counter(), []
+    step = first = int(state.step)
+    with _terminate_as_interrupt(), (out / "metrics.jsonl").open("a") as log:
+        try:
+            while step < num_steps:
+                state, metrics = run(state)
+                pending.append(metrics)
+                step += len(metrics["loss"])
+                if step // log_every > (step - len(metrics["loss"])) // log_every:
+                    seconds = time.perf_counter() - start
+                    means = _means(pending)
+                    record = {"learner": name, "step": step, "seconds": round(seconds, 2), **means}
+                    log.write(json.dumps(record) + "\n")
+                    log.flush()
+                    _show(name, step, num_steps, (step - first) / seconds, means)
+                    pending = []
+                if time.perf_counter() - saved > _SAVE_EVERY_SECONDS:
+                    checkpoint.save(state_file, state, config)
+                    saved = time.perf_counter()
+        except KeyboardInterrupt:
+            checkpoint.save(state_file, state, config)
+            sys.stderr.write(f"\nStopped at step {int(state.step)}; go on with --resume.\n")
+            raise
+    jax.block_until_ready(state)
+    checkpoint.save(state_file, state, config)
+    return state, time.perf_counter() - start
+
+
+def read_metrics(out: Path) -> Iterator[dict[str, Any]]:
+    """The records of `metrics.jsonl`; a last line that was cut off is passed over."""
+    for line in (out / "metrics.jsonl").read_text().splitlines():
+        try:
+            yield json.loads(line)
+        except json.JSONDecodeError:
+            continue
+
+
+def _means(metrics: list[dict[str, Any]]) -> dict[str, float]:
+    """Each metric averaged over the steps since the last report."""
+    host = jax.device_get(metrics)
+    return {
+        name: round(float(np.concatenate([each[name] for each in host]).mean()), 5)
+        for name in host[0]
+    }
+
+
+def _show(name: str, step: int, num_steps: int, rate: float, means: dict[str, float]) -> None:
+    """One progress line: rewritten in place on a terminal, ten lines a run elsewhere."""
+    left = (num_steps - step) / max(rate, 1e-9)
+    filled = 20 * step // num_steps
+    line = (
+        f"{name:<20} [{'=' * filled}{' ' * (20 - filled)}] {step}/{num_steps}  {rate:.1f} steps/s  "
+        f"loss {means['loss']:.3f}  accuracy {100 * means.get('accuracy', float('nan')):.1f}%  "
+        f"{left:.0f} s left"
+    )
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r{line}\x1b[K" + ("\n" if step >= num_steps else ""))
+    elif step >= num_steps or (10 * step) // num_steps > (10 * (step - 25)) // num_steps:
+        sys.stderr.write(line + "\n")
+    sys.stderr.flush()
+
+
+@contextmanager
+def _terminate_as_interrupt() -> Iterator[None]:
+    """Let SIGTERM end a run the way Ctrl-C does, with a checkpoint."""
+
+    def interrupt(signum: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,112 @@
+"""Evaluation on unseen tasks: a mean with its 95% interval over tasks, and what `w` weighs."""
+
+import functools
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxmeta import losses, sparsity
+from jaxmeta.types import Array, MetaLearner, PyTree, Sampler, Task, TaskLoss
+from jaxmeta.validation import check_positive
+
+_Z95 = 1.959963984540054
+
+
+class Evaluation(NamedTuple):
+    """What one learner did on T tasks.
+
+    Attributes:
+      mean: mean of the metric over tasks.
+      ci95: half-width of the 95% interval of that mean, over tasks.
+      per_task: the metric of each task `[T]`.
+      density: mean share of exact non-zeros in `w`.
+      nonzeros: mean number of them.
+      num_bytes: mean bytes to ship `w` (see `sparsity.num_bytes`).
+    """
+
+    mean: float
+    ci95: float
+    per_task: np.ndarray
+    density: float
+    nonzeros: float
+    num_bytes: float
+
+    @property
+    def num_tasks(self) -> int:
+        """Number of tasks T behind the mean."""
+        return len(self.per_task)
+
+
+def interval95(values: np.ndarray) -> float:
+    """Half-width of the normal 95% interval of the mean of `values [T]`; infinite for T = 1."""
+    if len(values) < 2:
+        return math.inf
+    return _Z95 * float(np.std(values, ddof=1)) / math.sqrt(len(values))
+
+
+def evaluate(
+    learner: MetaLearner,
+    theta: PyTree,
+    tasks: Task | Sampler,
+    *,
+    key: Array | None = None,
+    num_tasks: int = 1000,
+    metric: TaskLoss = losses.accuracy,
+    tasks_per_chunk: int = 10,
+) -> Evaluation:
+    """Adapt to each task and judge on its query rows.
+
+    Args:
+      learner: the meta-learner.
+      theta: its meta-parameters.
+      tasks: a batch of tasks (leading axis T), or a sampler `key -> Task` from which `num_tasks`
+        are drawn; the same sampler and key give every learner the same tasks.
+      key: the key of the tasks, for a sampler only.
+      num_tasks: how many to draw, for a sampler only.
+      metric: `(z, y, mask) -> scalar`.
+      tasks_per_chunk: tasks that are vmapped at once; bounds the memory, not the result.
+
+    Raises:
+      ValueError: for a sampler without a key, or a count below 1.
+    """
+    check_positive(num_tasks=num_tasks, tasks_per_chunk=tasks_per_chunk)
+    if isinstance(tasks, Task):
+        per_task = _judge_batch(learner, metric, tasks_per_chunk, theta, tasks)
+    elif key is None:
+        raise ValueError(
+            "evaluate draws tasks from a sampler with a key: pass key=jax.random.key(0)."
+        )
+    else:
+        keys = jax.random.split(key, num_tasks)
+        per_task = _judge_sampled(learner, metric, tasks_per_chunk, tasks, theta, keys)
+    values, density, nonzeros, num_bytes = map(np.asarray, per_task)
+    return Evaluation(
+        mean=float(values.mean(dtype=np.float64)),
+        ci95=interval95(values),
+        per_task=values,
+        density=float(density.mean()),
+        nonzeros=float(nonzeros.mean()),
+        num_bytes=float(num_bytes.mean()),
+    )
+
+
+def _judge(learner: MetaLearner, metric: TaskLoss, theta: PyTree, task: Task) -> tuple[Array, ...]:
+    w = learner.adapt(theta, task.support, description=task.description)
+    z = learner.predict(theta, w, task.query.x)
+    value = metric(z, task.query.y, task.query.mask)
+    return jnp.asarray(value), sparsity.density(w), sparsity.nonzeros(w), sparsity.num_bytes(w)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _judge_batch(learner, metric, chunk: int, theta: PyTree, tasks: Task):
+    judge = functools.partial(_judge, learner, metric, theta)
+    return jax.lax.map(judge, tasks, batch_size=chunk)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _judge_sampled(learner, metric, chunk: int, sampler: Sampler, theta: PyTree, keys: Array):
+    judge = functools.partial(_judge, learner, metric, theta)
+    return jax.lax.map(lambda key: judge(sampler(key)), keys, batch_size=chunk)

@@ -1,0 +1,90 @@
+"""Matching Networks: `w` is the embedded support set, attended to by each query."""
+
+import jax
+import jax.numpy as jnp
+
+from jaxmeta.learners.common import ABSENT, SupportMemory, one_hot_labels, unit_rows
+from jaxmeta.learners.recurrent import lstm, lstm_init, masked_scan
+from jaxmeta.types import Array, Examples, MetaLearner, Network, PyTree, Task
+from jaxmeta.validation import check_examples
+
+
+def matching(
+    network: Network,
+    *,
+    full_context: bool = False,
+    processing_steps: int = 3,
+    scale: float = 10.0,
+    ways: int | None = None,
+) -> MetaLearner:
+    """Classify by cosine attention over the embedded support set.
+
+        a_i(x) = softmax_i(scale * cos(f(x), g(x_i)))
+        p(c | x) = sum of a_i(x) over the support rows of class c;  z_c = log p(c | x) + constant
+
+    Without full-context embeddings f = g = the network, and the order of the support rows does
+    not matter. With them g reads the support set through a bidirectional LSTM and f attends to
+    it for some steps; then the answer depends on the order of the rows, as in the paper.
+
+    Args:
+      network: `[N, ...] -> [N, F]`.
+      full_context: use full-context embeddings.
+      processing_steps: steps of attention of f, with full-context embeddings.
+      scale: where the learned scale (inverse temperature) of the attention starts.
+      ways: static number of columns of the logits; by default the number of support rows.
+
+    References:
+      Vinyals et al., Matching networks for one shot learning, arXiv:1606.04080.
+    """
+
+    def init(key: Array, task: Task) -> PyTree:
+        network_key, *context_keys = jax.random.split(key, 4)
+        params = network.init(network_key, task.support.x)
+        theta = {"network": params, "log_scale": jnp.log(jnp.float32(scale))}
+        if full_context:
+            size = network.apply(params, task.support.x).shape[-1]
+            forward_key, backward_key, query_key = context_keys
+            theta["forward"] = lstm_init(forward_key, size, size)
+            theta["backward"] = lstm_init(backward_key, size, size)
+            theta["query"] = lstm_init(query_key, size, size)
+        return theta
+
+    def adapt(
+        theta: PyTree, support: Examples, *, description: PyTree = None, key: Array | None = None
+    ) -> SupportMemory:
+        del description, key
+        check_examples(support, ways=ways)
+        embeddings = network.apply(theta["network"], support.x)
+        if full_context:
+            embeddings = _in_context(theta, unit_rows(embeddings), support.mask)
+        embeddings = jnp.where((support.mask > 0)[:, None], unit_rows(embeddings), 0.0)
+        return SupportMemory(embeddings, one_hot_labels(support, ways) > 0)
+
+    def predict(theta: PyTree, w: SupportMemory, x: Array) -> Array:
+        features = network.apply(theta["network"], x)
+        if full_context:
+            features = _attend(theta["query"], unit_rows(features), w, processing_steps)
+        scores = jnp.exp(theta["log_scale"]) * unit_rows(features) @ w.embeddings.T
+        by_class = jnp.where(w.members, scores[:, :, None], ABSENT)
+        return jax.nn.logsumexp(by_class, axis=1)
+
+    return MetaLearner(init, adapt, predict)
+
+
+def _in_context(theta: PyTree, embeddings: Array, mask: Array) -> Array:
+    """g: each embedding `[S, F]` plus what the rows before and after it say."""
+    forward = masked_scan(theta["forward"], embeddings, mask)
+    backward = masked_scan(theta["backward"], embeddings[::-1], mask[::-1])[::-1]
+    return embeddings + forward + backward
+
+
+def _attend(cell: PyTree, features: Array, w: SupportMemory, steps: int) -> Array:
+    """f: each query embedding `[N, F]` read again in the light of the support set, some times."""
+    real = w.members.any(axis=1)
+    hidden, memory = features, jnp.zeros_like(features)
+    for _ in range(steps):
+        scores = jnp.where(real, hidden @ w.embeddings.T, ABSENT)
+        read = jax.nn.softmax(scores, axis=-1) @ w.embeddings
+        hidden, memory = lstm(cell, features, (hidden + read, memory))
+        hidden = hidden + features
+    return hidden

@@ -1,0 +1,76 @@
+"""Prototypical networks: `w` is one mean embedding a class."""
+
+from typing import Literal, NamedTuple
+
+import jax.numpy as jnp
+
+from jaxmeta.learners.common import ABSENT, one_hot_labels, squared_distances, unit_rows
+from jaxmeta.types import Array, Examples, MetaLearner, Network, PyTree, Task
+from jaxmeta.validation import check_examples
+
+
+class Prototypes(NamedTuple):
+    """`w` of a prototypical network: `means [C, F]`, and whether each class has rows `[C]`."""
+
+    means: Array
+    present: Array
+
+
+def prototypes(
+    network: Network,
+    *,
+    distance: Literal["euclidean", "cosine"] = "euclidean",
+    scale: float | None = None,
+    ways: int | None = None,
+) -> MetaLearner:
+    """Classify by the nearest class mean in a learned embedding.
+
+        w_c = mean of network(x_i) over the support rows of class c
+        z_c = -scale * |network(x) - w_c|^2        (euclidean: as in the paper)
+        z_c = scale * cos(network(x), w_c)         (cosine: rows are scaled to length one first)
+
+    Args:
+      network: `[N, ...] -> [N, F]`.
+      distance: `"euclidean"` or `"cosine"`.
+      scale: where the learned scale starts; by default 1 / F for euclidean, 10 for cosine.
+      ways: static number of columns of the logits; by default the number of support rows.
+
+    Returns:
+      A learner whose `z` is `[N, C]` logits; any number of ways and shots, theta fits them all.
+
+    References:
+      Snell, Swersky and Zemel, Prototypical networks for few-shot learning, arXiv:1703.05175.
+    """
+    if distance not in ("euclidean", "cosine"):
+        raise ValueError(f"prototypes knows distances 'euclidean' and 'cosine', got {distance!r}.")
+    cosine = distance == "cosine"
+
+    def embed(theta: PyTree, x: Array) -> Array:
+        features = network.apply(theta["network"], x)
+        return unit_rows(features) if cosine else features
+
+    def init(key: Array, task: Task) -> PyTree:
+        params = network.init(key, task.support.x)
+        num_features = network.apply(params, task.support.x).shape[-1]
+        start = scale or (10.0 if cosine else 1.0 / num_features)
+        return {"network": params, "log_scale": jnp.log(jnp.float32(start))}
+
+    def adapt(
+        theta: PyTree, support: Examples, *, description: PyTree = None, key: Array | None = None
+    ) -> Prototypes:
+        del description, key
+        check_examples(support, ways=ways)
+        members = one_hot_labels(support, ways)
+        counts = members.sum(axis=0)
+        means = members.T @ embed(theta, support.x) / jnp.maximum(counts, 1.0)[:, None]
+        return Prototypes(means, counts > 0)
+
+    def predict(theta: PyTree, w: Prototypes, x: Array) -> Array:
+        features = embed(theta, x)
+        if cosine:
+            z = features @ unit_rows(w.means).T
+        else:
+            z = -squared_distances(features, w.means)
+        return jnp.where(w.present, jnp.exp(theta["log_scale"]) * z, ABSENT)
+
+    return MetaLearner(init, adapt, predict)

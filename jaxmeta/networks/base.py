@@ -1,0 +1,52 @@
+"""What a network is here, and the adapters that turn other libraries' modules into one."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from jaxmeta.types import Array, PyTree
+
+
+class PairNetwork(NamedTuple):
+    """A network as two pure functions; the concrete form of the `Network` protocol.
+
+    Attributes:
+      init: `(key, x [N, ...]) -> params`, a pytree.
+      apply: `(params, x [N, ...]) -> features [N, F]`.
+    """
+
+    init: Callable[[Array, Array], PyTree]
+    apply: Callable[[PyTree, Array], Array]
+
+
+def from_nnx(build: Callable) -> PairNetwork:
+    """A network from a flax NNX module.
+
+    Linen modules need no adapter: their `init` and `apply` are the pair already.
+
+    Args:
+      build: `(rngs: nnx.Rngs) -> nnx.Module`, a module that is called as `module(x)`.
+
+    Examples:
+      >>> network = from_nnx(lambda rngs: nnx.Linear(784, 64, rngs=rngs))
+    """
+    from flax import nnx  # imported here: the core does not need flax
+
+    # The graph definition holds the structure only, so an abstract module gives it for free.
+    graph, _ = nnx.split(nnx.eval_shape(lambda: build(nnx.Rngs(0))))
+
+    def init(key: Array, x: Array) -> PyTree:
+        del x  # an NNX module is told its input sizes when it is built
+        _, state = nnx.split(build(nnx.Rngs(key)))
+        return nnx.to_pure_dict(state)
+
+    def apply(params: PyTree, x: Array) -> Array:
+        _, state = nnx.split(nnx.eval_shape(lambda: build(nnx.Rngs(0))))
+        nnx.replace_by_pure_dict(state, params)
+        return nnx.merge(graph, state)(x)
+
+    return PairNetwork(init, apply)
+
+
+def identity() -> PairNetwork:
+    """No network: rows flattened to `[N, F]`, no parameters."""
+    return PairNetwork(lambda key, x: (), lambda params, x: x.reshape(len(x), -1))

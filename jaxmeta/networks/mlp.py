@@ -1,0 +1,54 @@
+"""Multi-layer perceptrons over plain pytrees."""
+
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+
+from jaxmeta.networks.base import PairNetwork
+from jaxmeta.types import Array
+from jaxmeta.validation import check_positive
+
+Activation = Callable[[Array], Array]
+
+
+def dense_init(key: Array, in_size: int, out_size: int, *, gain: float = 2.0) -> dict[str, Array]:
+    """A dense layer: `kernel [in, out]` of variance `gain / in`, `bias [out]` of zeros."""
+    stddev = (gain / max(in_size, 1)) ** 0.5
+    kernel = stddev * jax.random.normal(key, (in_size, out_size))
+    return {"kernel": kernel, "bias": jnp.zeros(out_size)}
+
+
+def dense(layer: dict[str, Array], x: Array) -> Array:
+    """`x [..., in] -> [..., out]`."""
+    return x @ layer["kernel"] + layer["bias"]
+
+
+def mlp_apply(
+    layers: Sequence[dict[str, Array]], x: Array, *, activation: Activation = jax.nn.relu
+) -> Array:
+    """`x [N, ...] -> [N, out]`, the activation between the layers and not after the last."""
+    x = x.reshape(len(x), -1)
+    for layer in layers[:-1]:
+        x = activation(dense(layer, x))
+    return dense(layers[-1], x)
+
+
+def mlp(sizes: Sequence[int], *, activation: Activation = jax.nn.relu) -> PairNetwork:
+    """A perceptron with layers of the given sizes, the last one being the output.
+
+    Inputs `[N, ...]` are flattened to rows.
+    """
+    if not sizes:
+        raise ValueError("mlp needs at least one layer size, the output's.")
+    check_positive(**{f"sizes[{i}]": size for i, size in enumerate(sizes)})
+
+    def init(key: Array, x: Array) -> list[dict[str, Array]]:
+        in_sizes = [x[0].size, *sizes[:-1]]
+        keys = jax.random.split(key, len(sizes))
+        return [dense_init(*args) for args in zip(keys, in_sizes, sizes, strict=True)]
+
+    def apply(params: list[dict[str, Array]], x: Array) -> Array:
+        return mlp_apply(params, x, activation=activation)
+
+    return PairNetwork(init, apply)

@@ -1,0 +1,72 @@
+"""The meta-objective: right on new tasks, and sparse in what the meta-net emits."""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+import jax.numpy as jnp
+
+from jaxmeta import sparsity
+from jaxmeta.types import Array, LossFn, MetaLearner, Penalty, PyTree, Task, TaskLoss
+
+Weight = float | Callable[[Array], Array]
+"""A number, or an optax schedule of the outer step."""
+
+
+def meta_objective(
+    learner: MetaLearner,
+    task_loss: TaskLoss,
+    penalty: Penalty | None = None,
+    alpha: Weight = 1.0,
+    eta: Weight = 0.0,
+    *,
+    metrics: Mapping[str, TaskLoss] = MappingProxyType({}),
+) -> LossFn:
+    """The objective of one task, `alpha * L_task + eta * L_sparsity`.
+
+        L(theta; task) = alpha * task_loss(predict(theta, w, x_query), y_query) + eta * penalty(w)
+        w = adapt(theta, support, description)
+
+    Evaluating `w` is the optimisation phase; descending on L in theta, which `make_step` does, is
+    the meta-optimisation phase.
+
+    Args:
+      learner: the meta-learner.
+      task_loss: `(z, y, mask) -> scalar`, a masked mean over the query rows.
+      penalty: `penalty(w) -> scalar`; None for none.
+      alpha: weight of the task loss, a non-negative number or an optax schedule of the outer step.
+      eta: weight of the penalty, likewise.
+      metrics: further `(z, y, mask) -> scalar` functions of the query rows to report by name.
+
+    Returns:
+      `(theta, task, key, step=0) -> (loss, metrics)`, a pure function of one task. The metrics
+      hold `loss`, `task_loss`, `penalty`, `density` of w, and what was asked for.
+
+    Raises:
+      ValueError: if alpha or eta is a negative number.
+    """
+    for name, weight in (("alpha", alpha), ("eta", eta)):
+        if not callable(weight) and not weight >= 0:
+            raise ValueError(
+                f"meta_objective got {name}={weight}, but a weight of the objective must be zero "
+                "or more (or an optax schedule of the outer step)."
+            )
+
+    def loss_fn(
+        theta: PyTree, task: Task, key: Array | None, step: Array | int = 0
+    ) -> tuple[Array, dict[str, Array]]:
+        w = learner.adapt(theta, task.support, description=task.description, key=key)
+        z = learner.predict(theta, w, task.query.x)
+        error = task_loss(z, task.query.y, task.query.mask)
+        complexity = jnp.zeros(()) if penalty is None else penalty(w)
+        loss = _at(alpha, step) * error + _at(eta, step) * complexity
+        report = {
+            name: metric(z, task.query.y, task.query.mask) for name, metric in metrics.items()
+        }
+        report |= {"loss": loss, "task_loss": error, "penalty": complexity}
+        return loss, report | {"density": sparsity.density(w)}
+
+    return loss_fn
+
+
+def _at(weight: Weight, step: Array | int) -> Array | float:
+    return weight(jnp.asarray(step)) if callable(weight) else weight

@@ -1,0 +1,19 @@
+"""Tasks: samplers `key -> Task`, and the data sets they draw from."""
+
+from jaxmeta.tasks.episodes import class_batches, episodes
+from jaxmeta.tasks.glyphs import glyphs
+from jaxmeta.tasks.images import ImageClasses, keep_groups
+from jaxmeta.tasks.omniglot import omniglot, read_drawings
+from jaxmeta.tasks.synthetic import sinusoids, two_tasks
+
+__all__ = [
+    "ImageClasses",
+    "class_batches",
+    "episodes",
+    "glyphs",
+    "keep_groups",
+    "omniglot",
+    "read_drawings",
+    "sinusoids",
+    "two_tasks",
+]

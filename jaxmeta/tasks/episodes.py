@@ -1,0 +1,195 @@
+"""Few-shot episodes drawn on the device from class-indexed images, as a pure function of a key."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxmeta.tasks.augment import affine_jitter, turn
+from jaxmeta.tasks.images import ImageClasses
+from jaxmeta.types import Array, Examples, Sampler, Task
+from jaxmeta.validation import check_positive
+
+Size = int | tuple[int, int]
+
+
+def episodes(
+    data: ImageClasses,
+    *,
+    ways: Size = 5,
+    shots: Size = 1,
+    queries: int = 5,
+    rotations: bool = False,
+    within_group: bool = False,
+    jitter: float = 0.0,
+) -> Sampler:
+    """A sampler of few-shot tasks: C classes, a few support and query images of each.
+
+    Support and query are disjoint by construction: they are cut from one permutation of the
+    instances of a class. The images stay on the device as uint8 and are scaled to [0, 1] when a
+    task is drawn.
+
+    Args:
+      data: class-indexed images.
+      ways: classes of a task, or a range `(least, most)` from which each task draws its own;
+        rows are padded to the most, and labels are -1 where padded.
+      shots: support images of each class, or a range likewise.
+      queries: query images of each class.
+      rotations: count each class turned by 90, 180 and 270 degrees as three more classes.
+      within_group: draw all classes of a task from one group (one alphabet, one script).
+      jitter: size of a random affine map of each image, 0 for none; 1 turns by up to 0.2 radians,
+        scales and shears by up to 0.2 and shifts by up to 2 pixels.
+
+    Returns:
+      `sampler(key) -> Task`: support `[C * shots, H, W, 1]`, query `[C * queries, H, W, 1]`.
+
+    Raises:
+      ValueError: if the data cannot supply what is asked for.
+    """
+    (least_ways, most_ways), (least_shots, most_shots) = (
+        _range("ways", ways),
+        _range("shots", shots),
+    )
+    check_positive(queries=queries)
+    _check_images(data)
+    pool, pool_sizes = _class_pools(data, within_group)
+    num_turns = 4 if rotations else 1
+    _check_supply(data, pool_sizes * num_turns, most_ways, most_shots + queries)
+
+    images, counts = jnp.asarray(data.images), jnp.asarray(data.counts)
+    per_class = most_shots + queries
+
+    def sampler(key: Array) -> Task:
+        class_key, size_key, row_key, jitter_key = jax.random.split(key, 4)
+        classes, turns = _draw_classes(class_key, pool, pool_sizes, num_turns, most_ways)
+        rows = _draw_rows(row_key, counts[classes], data.images.shape[1], per_class)
+        x = _scaled(images[classes[:, None], rows])
+        x = jax.vmap(turn)(x, turns)
+        if jitter:
+            flat = affine_jitter(jitter_key, x.reshape(-1, *x.shape[2:]), jitter)
+            x = flat.reshape(x.shape)
+        ways_key, shots_key = jax.random.split(size_key)
+        num_ways = jax.random.randint(ways_key, (), least_ways, most_ways + 1)
+        num_shots = jax.random.randint(shots_key, (), least_shots, most_shots + 1)
+        return Task(
+            support=_rows(x[:, :most_shots], num_ways, num_shots),
+            query=_rows(x[:, most_shots:], num_ways, queries),
+        )
+
+    return sampler
+
+
+def class_batches(
+    data: ImageClasses, *, batch_size: int = 256, rotations: bool = False, jitter: float = 0.0
+) -> Sampler:
+    """A sampler of ordinary supervised batches over all classes, for `pretrain_objective`.
+
+    Args:
+      data: class-indexed images.
+      batch_size: images of a batch.
+      rotations: count turned classes as classes of their own, as in `episodes`; class `k` turned
+        by `r` quarters is label `r * K + k`.
+      jitter: as in `episodes`.
+
+    Returns:
+      `sampler(key) -> Task` whose query set is the batch; its support set is the batch as well,
+      and is not to be read.
+    """
+    check_positive(batch_size=batch_size)
+    _check_images(data)
+    images, counts = jnp.asarray(data.images), jnp.asarray(data.counts)
+    num_classes = len(data.images)
+    num_turns = 4 if rotations else 1
+
+    def sampler(key: Array) -> Task:
+        label_key, row_key, jitter_key = jax.random.split(key, 3)
+        labels = jax.random.randint(label_key, (batch_size,), 0, num_classes * num_turns)
+        classes = labels % num_classes
+        rows = jax.random.randint(row_key, (batch_size,), 0, counts[classes])
+        x = _scaled(images[classes, rows])
+        x = jax.vmap(lambda image, turns: turn(image[None], turns)[0])(x, labels // num_classes)
+        x = affine_jitter(jitter_key, x, jitter) if jitter else x
+        batch = Examples(x, labels, jnp.ones(batch_size))
+        return Task(support=batch, query=batch)
+
+    return sampler
+
+
+def _scaled(images: Array) -> Array:
+    """uint8 `[..., H, W]` to float `[..., H, W, 1]` in [0, 1]."""
+    return images[..., None].astype(jnp.float32) / 255.0
+
+
+def _range(name: str, size: Size) -> tuple[int, int]:
+    least, most = (size, size) if isinstance(size, int) else size
+    if not 1 <= least <= most:
+        raise ValueError(f"{name} must be 1 or more, or a range (least, most), got {size}.")
+    return least, most
+
+
+def _check_images(data: ImageClasses) -> None:
+    if data.images.ndim != 4 or data.images.dtype != np.uint8:
+        raise ValueError(
+            "episodes reads uint8 images [K, M, H, W] (255 = ink), got "
+            f"{data.images.dtype} {data.images.shape}."
+        )
+
+
+def _class_pools(data: ImageClasses, within_group: bool) -> tuple[Array, np.ndarray]:
+    """Class indices by group, padded: `pool [G, K_max]` and how many of each are real `[G]`."""
+    groups = data.groups if within_group else np.zeros_like(data.groups)
+    members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
+    sizes = np.array([len(group) for group in members])
+    pool = np.zeros((len(members), sizes.max()), np.int32)
+    for row, group in zip(pool, members, strict=True):
+        row[: len(group)] = group
+    return jnp.asarray(pool), sizes
+
+
+def _check_supply(data: ImageClasses, pool_sizes: np.ndarray, ways: int, per_class: int) -> None:
+    if ways > pool_sizes.min():
+        raise ValueError(
+            f"episodes was asked for {ways} ways, but the data hold {pool_sizes.min()} classes"
+            f"{' in the smallest group' if len(pool_sizes) > 1 else ''} (rotations included); ask "
+            "for fewer ways, or for rotations=True, or leave out groups that are too small "
+            "(tasks.keep_groups)."
+        )
+    if per_class > data.counts.min():
+        raise ValueError(
+            f"episodes was asked for shots + queries = {per_class} images of each class, but the "
+            f"smallest class holds {data.counts.min()}; ask for fewer shots or queries."
+        )
+
+
+def _draw_classes(
+    key: Array, pool: Array, pool_sizes: np.ndarray, num_turns: int, ways: int
+) -> tuple[Array, Array]:
+    """Distinct (class, quarter turns) pairs of one group: `classes [C]`, `turns [C]`."""
+    group_key, order_key = jax.random.split(key)
+    # Groups are drawn in proportion to their classes, so that each class is as likely.
+    group = jax.random.choice(
+        group_key, len(pool_sizes), p=jnp.asarray(pool_sizes / pool_sizes.sum(), jnp.float32)
+    )
+    size = jnp.asarray(pool_sizes)[group]
+    num_slots = pool.shape[1] * num_turns
+    slots = jnp.arange(num_slots)
+    noise = jax.random.uniform(order_key, (num_slots,))
+    # Slots past the group's size sort last; a full sort is cheap beside the images.
+    chosen = jnp.argsort(jnp.where(slots // num_turns < size, noise, 2.0))[:ways]
+    return pool[group, chosen // num_turns], chosen % num_turns
+
+
+def _draw_rows(key: Array, counts: Array, capacity: int, per_class: int) -> Array:
+    """Distinct instances of each class `[C, per_class]`, none past the class's count."""
+    noise = jax.random.uniform(key, (len(counts), capacity))
+    present = jnp.arange(capacity) < counts[:, None]
+    return jnp.argsort(jnp.where(present, noise, 2.0), axis=1)[:, :per_class]
+
+
+def _rows(x: Array, num_ways: Array | int, num_each: Array | int) -> Examples:
+    """`x [C, each, H, W, 1]` as rows; those past the task's own ways or shots are padding."""
+    ways, each = x.shape[:2]
+    labels = jnp.repeat(jnp.arange(ways, dtype=jnp.int32), each)
+    rank = jnp.tile(jnp.arange(each), ways)
+    real = (labels < num_ways) & (rank < num_each)
+    x = jnp.where(real[:, None, None, None], x.reshape(-1, *x.shape[2:]), 0.0)
+    return Examples(x, jnp.where(real, labels, -1), real.astype(jnp.float32))

@@ -1,0 +1,90 @@
+"""Families of tasks that are drawn from a formula."""
+
+import jax
+import jax.numpy as jnp
+
+from jaxmeta.types import Array, Examples, Sampler, Task
+from jaxmeta.validation import check_positive
+
+_NUM_TASKS = 2
+
+
+def sinusoids(*, shots: int = 10, queries: int = 10, noise: float = 0.0) -> Sampler:
+    """Regression of `y = amplitude * sin(x - phase)`; each task has its own amplitude and phase.
+
+    Args:
+      shots: support rows S.
+      queries: query rows Q.
+      noise: standard deviation of the noise on the support targets.
+
+    Returns:
+      `sampler(key) -> Task` with x in [-5, 5] `[N, 1]` and y `[N, 1]`; amplitudes in [0.1, 5],
+      phases in [0, pi]. The description is `[amplitude, phase]`.
+
+    References:
+      Finn, Abbeel and Levine, Model-agnostic meta-learning, arXiv:1703.03400, section 5.1.
+    """
+    check_positive(shots=shots, queries=queries)
+
+    def sampler(key: Array) -> Task:
+        amplitude_key, phase_key, x_key, noise_key = jax.random.split(key, 4)
+        amplitude = jax.random.uniform(amplitude_key, minval=0.1, maxval=5.0)
+        phase = jax.random.uniform(phase_key, maxval=jnp.pi)
+        x = jax.random.uniform(x_key, (shots + queries, 1), minval=-5.0, maxval=5.0)
+        y = amplitude * jnp.sin(x - phase)
+        seen = y[:shots] + noise * jax.random.normal(noise_key, (shots, 1))
+        return Task(
+            support=Examples(x[:shots], seen, jnp.ones(shots)),
+            query=Examples(x[shots:], y[shots:], jnp.ones(queries)),
+            description=jnp.stack([amplitude, phase]),
+        )
+
+    return sampler
+
+
+def two_tasks(
+    *,
+    rule: bool = True,
+    seed: int = 0,
+    task: int | None = None,
+    shots: int = 100,
+    queries: int = 100,
+    features: int = 5,
+) -> Sampler:
+    """Two binary tasks of 100 samples and 5 features: the smallest problem of the mission.
+
+    Args:
+      rule: with a rule, the label of a row says on which side of the task's own plane through
+        the origin it lies; without, it is a fair coin, and nothing can be learnt: on fresh rows
+        every learner stays at chance. That is the control.
+      seed: draws the two planes.
+      task: 0 or 1 for that task alone; None to draw one of the two.
+      shots: support rows S.
+      queries: query rows Q, fresh samples of the same task.
+      features: features D.
+
+    Returns:
+      `sampler(key) -> Task` with standard normal x `[N, D]` and y `[N]` in {0, 1}. The
+      description is the task's number, one-hot `[2]`.
+
+    Raises:
+      ValueError: if a count is less than 1, or there is no such task.
+    """
+    check_positive(shots=shots, queries=queries, features=features)
+    if task not in (None, 0, 1):
+        raise ValueError(f"two_tasks has tasks 0 and 1, got task={task}.")
+    planes = jax.random.normal(jax.random.key(seed), (_NUM_TASKS, features))
+
+    def sampler(key: Array) -> Task:
+        task_key, x_key, coin_key = jax.random.split(key, 3)
+        index = jax.random.randint(task_key, (), 0, _NUM_TASKS) if task is None else task
+        x = jax.random.normal(x_key, (shots + queries, features))
+        coins = jax.random.bernoulli(coin_key, shape=(shots + queries,))
+        y = ((x @ planes[index] > 0) if rule else coins).astype(jnp.int32)
+        return Task(
+            support=Examples(x[:shots], y[:shots], jnp.ones(shots)),
+            query=Examples(x[shots:], y[shots:], jnp.ones(queries)),
+            description=jax.nn.one_hot(index, _NUM_TASKS),
+        )
+
+    return sampler

@@ -1,0 +1,71 @@
+"""Settings and fixtures that several test files share."""
+
+import jax
+import numpy as np
+import pytest
+
+from jaxmeta.types import Examples, Task
+
+# A bias of the wrong rank broadcasts in silence: every change of rank has to be spelt out.
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+WAYS, SUPPORT, QUERIES, FEATURES = 3, 6, 5, 4
+
+
+@pytest.fixture
+def x64():
+    """Double precision for the length of one test."""
+    jax.config.update("jax_enable_x64", True)
+    yield
+    jax.config.update("jax_enable_x64", False)
+
+
+@pytest.fixture(scope="session")
+def make_task():
+    """`make_task(seed)`: 3 classes, 2 support rows of each, 5 query rows (one of them padding)."""
+
+    def make(seed=0, shape=(FEATURES,)):
+        rng = np.random.default_rng(seed)
+        y = rng.permutation(SUPPORT) % WAYS
+        support = Examples(rng.normal(size=(SUPPORT, *shape)), y, np.ones(SUPPORT))
+        labels = rng.integers(0, WAYS, QUERIES)
+        labels[-1] = -1
+        mask = np.where(labels < 0, 0.0, 1.0)
+        query = Examples(rng.normal(size=(QUERIES, *shape)), labels, mask)
+        return jax.tree.map(jax.numpy.asarray, as_float32(Task(support, query, rng.normal(size=2))))
+
+    return make
+
+
+def as_float32(tree):
+    return jax.tree.map(
+        lambda leaf: leaf.astype(np.int32 if leaf.dtype.kind == "i" else np.float32), tree
+    )
+
+
+@pytest.fixture
+def task(make_task):
+    """A tiny classification task: S=6 rows, C=3 ways, D=4 features."""
+    return make_task(0)
+
+
+@pytest.fixture
+def image_task(make_task):
+    """The same with 16x16 images of one channel, the smallest that four poolings leave a pixel."""
+    return make_task(0, shape=(16, 16, 1))
+
+
+@pytest.fixture
+def count_traces():
+    """`jitted, traces = count_traces(function)`: jit it, and count how often it was traced."""
+
+    def wrap(function):
+        traces = []
+
+        def counted(*args):
+            traces.append(1)
+            return function(*args)
+
+        return jax.jit(counted), traces
+
+    return wrap
