@@ -78,6 +78,12 @@ DATASET_DEFAULTS: dict[str, dict[str, Any]] = {
 }
 """Where a data set's training settings differ from those of `TrainConfig`."""
 
+LEARNER_DEFAULTS: dict[str, dict[str, Any]] = {
+    # Emission multiplies parameters by parameters: at the others' rate it does not settle.
+    "hypernet": {"learning_rate": 3e-3},
+}
+"""Where a learner's training settings differ from those of its data set."""
+
 
 def build_learner(config: TrainConfig, ways: int) -> MetaLearner:
     """The learner of a configuration for tasks of up to `ways` classes; theta fits any number."""
@@ -87,7 +93,12 @@ def build_learner(config: TrainConfig, ways: int) -> MetaLearner:
         "matching_fce": lambda: learners.matching(network, full_context=True, ways=ways),
         "prototypes": lambda: learners.prototypes(network, distance="cosine", ways=ways),
         "prototypes_euclidean": lambda: learners.prototypes(network, ways=ways),
-        "hypernet": lambda: learners.hypernet(network, out_size=ways, rank=4),
+        "hypernet": lambda: learners.hypernet(
+            # Few, well-scaled inputs: every one of them costs weights to emit.
+            networks.chain(network, networks.mlp([64]), networks.rms_norm()),
+            out_size=ways,
+            hidden=(64,),
+        ),
         "transfer": lambda: learners.transfer(network, num_classes=config.num_classes, ways=ways),
         "transfer_logistic": lambda: learners.transfer(
             network, num_classes=config.num_classes, head="logistic", ways=ways
@@ -95,7 +106,7 @@ def build_learner(config: TrainConfig, ways: int) -> MetaLearner:
         "nearest_neighbour": lambda: learners.nearest_neighbour(ways=ways),
     }
     learner = build[config.learner]()
-    if config.density < 1.0:
+    if config.density != 1.0:
         learner = transforms.sparsify(learner, sparsity.top_k(config.density))
     return learner
 

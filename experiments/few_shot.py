@@ -27,6 +27,7 @@ import numpy as np
 from experiments import plots
 from experiments.configuration import (
     DATASET_DEFAULTS,
+    LEARNER_DEFAULTS,
     LEARNERS,
     NETWORKS,
     TrainConfig,
@@ -98,7 +99,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def train_config(options: argparse.Namespace, learner: str) -> TrainConfig:
     """The training configuration: given flags over the data set's defaults."""
-    settings = {**DATASET_DEFAULTS[options.dataset]}
+    settings = DATASET_DEFAULTS[options.dataset] | LEARNER_DEFAULTS.get(learner, {})
     for field in fields(TrainConfig):
         flag = f"train_{field.name}" if field.name in ("ways", "shots", "queries") else field.name
         if getattr(options, flag, None) is not None:
@@ -114,9 +115,11 @@ def train_learner(options: argparse.Namespace, config: TrainConfig, data: Any) -
     learner, loss_fn, sampler, tx = build_training(config, data)
     key = jax.random.key(config.seed)
     state = training.init(learner, tx, key, jax.jit(sampler)(key))
-    state_file = out / f"{name}.state"
+    state_file, seconds_before = out / f"{name}.state", 0.0
     if options.resume and state_file.exists():
-        if checkpoint.read_config(state_file) != config.to_json():
+        stored = checkpoint.read_config(state_file)
+        seconds_before = stored.pop("seconds")
+        if stored != config.to_json():
             raise ValueError(
                 f"{state_file} was made with other settings than these; give the same flags, or "
                 "leave out --resume to train anew."
@@ -134,9 +137,10 @@ def train_learner(options: argparse.Namespace, config: TrainConfig, data: Any) -
         config=config.to_json(),
         num_steps=config.steps,
         out=out,
+        seconds_before=seconds_before,
     )
     shipped = out / f"{name}.ckpt"
-    meta = {**config.to_json(), "seconds": round(seconds, 1)}
+    meta = {**config.to_json(), "seconds": seconds}
     checkpoint.save(shipped, state.theta, meta, dtype=np.float16)
     return load_trained(shipped)
 

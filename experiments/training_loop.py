@@ -25,6 +25,7 @@ def train(
     config: dict[str, Any],
     num_steps: int,
     out: Path,
+    seconds_before: float = 0.0,
     log_every: int = 25,
 ) -> tuple[TrainState, float]:
     """Run outer steps to `num_steps`, and leave a resumable checkpoint whatever happens.
@@ -36,10 +37,11 @@ def train(
       config: stored with the checkpoint, to be compared on resume.
       num_steps: outer steps in all.
       out: folder of `metrics.jsonl` and `<name>.state`.
+      seconds_before: what the run took before it was resumed.
       log_every: outer steps between two reports.
 
     Returns:
-      The final state, and the seconds spent in this call.
+      The final state, and the seconds the run took in all.
 
     Raises:
       KeyboardInterrupt: after the checkpoint was written.
@@ -47,6 +49,13 @@ def train(
     state_file = out / f"{name}.state"
     start, saved, pending = time.perf_counter(), time.perf_counter(), []
     step = first = int(state.step)
+
+    def elapsed() -> float:
+        return round(seconds_before + time.perf_counter() - start, 2)
+
+    def save() -> None:
+        checkpoint.save(state_file, state, {**config, "seconds": elapsed()})
+
     with _terminate_as_interrupt(), (out / "metrics.jsonl").open("a") as log:
         try:
             while step < num_steps:
@@ -54,23 +63,23 @@ def train(
                 pending.append(metrics)
                 step += len(metrics["loss"])
                 if step // log_every > (step - len(metrics["loss"])) // log_every:
-                    seconds = time.perf_counter() - start
                     means = _means(pending)
-                    record = {"learner": name, "step": step, "seconds": round(seconds, 2), **means}
+                    rate = (step - first) / (time.perf_counter() - start)
+                    record = {"learner": name, "step": step, "seconds": elapsed(), **means}
                     log.write(json.dumps(record) + "\n")
                     log.flush()
-                    _show(name, step, num_steps, (step - first) / seconds, means)
+                    _show(name, step, num_steps, rate, means)
                     pending = []
                 if time.perf_counter() - saved > _SAVE_EVERY_SECONDS:
-                    checkpoint.save(state_file, state, config)
+                    save()
                     saved = time.perf_counter()
         except KeyboardInterrupt:
-            checkpoint.save(state_file, state, config)
+            save()
             sys.stderr.write(f"\nStopped at step {int(state.step)}; go on with --resume.\n")
             raise
     jax.block_until_ready(state)
-    checkpoint.save(state_file, state, config)
-    return state, time.perf_counter() - start
+    save()
+    return state, elapsed()
 
 
 def read_metrics(out: Path) -> Iterator[dict[str, Any]]:

@@ -55,6 +55,22 @@ def image_task(make_task):
     return make_task(0, shape=(16, 16, 1))
 
 
+@pytest.fixture(scope="session")
+def pad():
+    """`pad(task, rubbish)`: rows of padding before, between and after the real support rows."""
+
+    def with_padding(task, rubbish):
+        x, y, mask = (np.asarray(leaf) for leaf in task.support)
+        places = [0, 0, 2, 3, len(x)]
+        fill = (rubbish, -1 if y.ndim == 1 else rubbish, 0)
+        rows = [
+            np.insert(leaf, places, v, axis=0) for leaf, v in zip((x, y, mask), fill, strict=True)
+        ]
+        return task._replace(support=Examples(*map(jax.numpy.asarray, rows)))
+
+    return with_padding
+
+
 @pytest.fixture
 def count_traces():
     """`jitted, traces = count_traces(function)`: jit it, and count how often it was traced."""

@@ -66,15 +66,16 @@ def nearest_neighbour(query, x, y, mask, ways):
     return -np.stack(by_class, axis=1)
 
 
-def logistic_regression(features, y, penalty, ways, num_steps=20_000, rate=0.5):
-    """Kernel and bias by plain gradient descent from zero; half the squared norm is penalised."""
+def logistic_regression(query, features, y, mask, penalty, ways, num_steps=5000, rate=0.5):
+    """Logits of a head fitted by plain gradient descent from zero, half its squared norm penalised."""
+    features, y = unit(features)[mask > 0], y[mask > 0]
     kernel, bias = np.zeros((features.shape[1], ways)), np.zeros(ways)
     targets = np.eye(ways)[y]
     for _ in range(num_steps):
         error = (np.exp(log_softmax(features @ kernel + bias)) - targets) / len(y)
         kernel = kernel - rate * (features.T @ error + penalty * kernel)
         bias = bias - rate * error.sum(axis=0)
-    return kernel, bias
+    return unit(query) @ kernel + bias
 
 
 # Full-context embeddings.
@@ -113,6 +114,12 @@ def full_context_query(cell, feature, memory_rows, steps):
         hidden, memory = lstm(cell, start, hidden + attention_weights @ memory_rows, memory)
         hidden = hidden + start
     return hidden
+
+
+def attention_in_full_context(theta, query, features, y, mask, ways, steps=3):
+    memory = full_context_support(theta["forward"], theta["backward"], features, mask)
+    read = [full_context_query(theta["query"], q, memory[mask > 0], steps) for q in query]
+    return attention(np.stack(read), memory, y, mask, np.exp(theta["log_scale"]), ways)
 
 
 # Sparsity: penalties of one array, and proximal operators.

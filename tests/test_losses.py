@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-
 import references
+
 from jaxmeta import losses
 
 RNG = np.random.default_rng(0)
@@ -75,7 +75,8 @@ def test_cross_entropy_of_equal_logits_is_log_ways():
     np.testing.assert_allclose(got, np.log(5.0), rtol=1e-6)
 
 
-def test_squared_error_refuses_targets_of_another_shape():
-    # [N, 1] against [N] would broadcast to [N, N], and train on nonsense.
-    with pytest.raises(ValueError):
-        losses.squared_error(jnp.ones((4, 1)), jnp.ones(4), jnp.ones(4))
+@pytest.mark.parametrize("shape", [(4,), (4, 2)])
+def test_squared_error_refuses_targets_of_another_shape(shape):
+    # z [N, 1] against y [N] would broadcast to [N, N], and train on nonsense.
+    with jax.numpy_rank_promotion("allow"), pytest.raises(ValueError):
+        losses.squared_error(jnp.ones((4, 1)), jnp.ones(shape), jnp.ones(4))

@@ -3,7 +3,10 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from jaxmeta.types import Array, PyTree
+import jax
+import jax.numpy as jnp
+
+from jaxmeta.types import Array, Network, PyTree
 
 
 class PairNetwork(NamedTuple):
@@ -50,3 +53,31 @@ def from_nnx(build: Callable) -> PairNetwork:
 def identity() -> PairNetwork:
     """No network: rows flattened to `[N, F]`, no parameters."""
     return PairNetwork(lambda key, x: (), lambda params, x: x.reshape(len(x), -1))
+
+
+def rms_norm() -> PairNetwork:
+    """Rows `[N, F]` scaled to mean square one; no parameters."""
+
+    def apply(params: PyTree, x: Array) -> Array:
+        del params
+        return x * jax.lax.rsqrt(jnp.square(x).mean(axis=-1, keepdims=True) + 1e-6)
+
+    return PairNetwork(lambda key, x: (), apply)
+
+
+def chain(*networks: Network) -> PairNetwork:
+    """One network after the other; the parameters are a list, one entry a network."""
+
+    def init(key: Array, x: Array) -> list[PyTree]:
+        params = []
+        for each_key, network in zip(jax.random.split(key, len(networks)), networks, strict=True):
+            params.append(network.init(each_key, x))
+            x = network.apply(params[-1], x)
+        return params
+
+    def apply(params: list[PyTree], x: Array) -> Array:
+        for network, each in zip(networks, params, strict=True):
+            x = network.apply(each, x)
+        return x
+
+    return PairNetwork(init, apply)

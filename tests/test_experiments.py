@@ -1,0 +1,162 @@
+"""The experiment scripts end to end, at toy size: results, resume, evaluation alone, refusals."""
+
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from experiments import density_curve, few_shot, training_loop, two_tasks
+from jaxmeta import TrainState, checkpoint
+
+TINY = ["--dataset", "omniglot", "--network", "conv4", "--width", "2", "--steps", "3"]
+TINY += [
+    "--train-ways",
+    "3",
+    "--train-queries",
+    "2",
+    "--ways",
+    "3",
+    "--eval-tasks",
+    "6",
+    "--queries",
+    "2",
+]
+
+
+@pytest.fixture(scope="module")
+def drawings(tmp_path_factory):
+    """A folder in Omniglot's layout: 4 alphabets' worth of random scribbles, 5 of each."""
+    root = tmp_path_factory.mktemp("omniglot")
+    rng = np.random.default_rng(0)
+    for subset in ("images_background", "images_evaluation"):
+        for character in range(4):
+            shape = rng.random((28, 28)) < 0.7
+            folder = root / subset / "Alphabet" / f"character{character:02}"
+            folder.mkdir(parents=True)
+            for drawing in range(5):
+                noisy = shape ^ (rng.random((28, 28)) < 0.05)
+                Image.fromarray(noisy.astype(np.uint8) * 255).save(folder / f"{drawing}.png")
+    return root
+
+
+def run(drawings: Path, out: Path, *flags: str) -> dict:
+    arguments = [*TINY, "--data-dir", str(drawings), "--out", str(out), *flags]
+    assert few_shot.main(arguments) == 0
+    return json.loads((out / "result.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def trained(drawings, tmp_path_factory):
+    out = tmp_path_factory.mktemp("run")
+    names = ["matching", "transfer", "nearest_neighbour"]
+    return out, run(drawings, out, "--learner", *names)
+
+
+def test_few_shot_writes_results_metrics_checkpoints_and_plots(trained):
+    out, result = trained
+    rows = result["results"]
+    assert [row["learner"] for row in rows] == ["matching", "transfer", "nearest_neighbour"]
+    for row in rows:
+        assert 0.0 <= row["accuracy"] <= 1.0 and row["ci95"] >= 0.0
+        assert row["num_tasks"] == 6 and row["ways"] == 3 and row["inductive"] is True
+        assert 0.0 < row["density"] <= 1.0 and row["versions"]["jax"] == jax.__version__
+    # Scribbles with 5% noise are told apart by their pixels.
+    assert rows[2]["accuracy"] > 0.9
+    assert (out / "task.png").stat().st_size > 1000
+    assert not list(out.glob(".*")), "nothing written aside is left"
+
+
+def test_evaluation_alone_repeats_the_numbers(drawings, trained, tmp_path):
+    out, first = trained
+    again = run(drawings, tmp_path, "--eval-only", "--checkpoints", str(out))
+    by_name = {row["learner"]: row["accuracy"] for row in first["results"]}
+    assert {row["learner"]: row["accuracy"] for row in again["results"]} == by_name
+
+
+def test_evaluation_on_other_drawings(drawings, trained, tmp_path):
+    out, _ = trained
+    unseen = str(drawings / "images_background")
+    result = run(
+        drawings, tmp_path, "--eval-only", "--checkpoints", str(out), "--eval-data", unseen
+    )
+    assert {row["num_tasks"] for row in result["results"]} == {6}
+
+
+def test_resume_ends_where_an_uninterrupted_run_ends(tmp_path):
+    """An interrupt at step 3 of 6, then a second call: the same state to the bit."""
+
+    @jax.jit
+    def step(state: TrainState):
+        noise = jax.random.normal(jax.random.fold_in(state.key, state.step), (4,))
+        moved = state._replace(theta=0.9 * state.theta + noise, step=state.step + 1)
+        return moved, {"loss": jnp.zeros(1), "accuracy": jnp.ones(1)}
+
+    def interrupted(state: TrainState):
+        if int(state.step) == 3:
+            raise KeyboardInterrupt
+        return step(state)
+
+    start = TrainState(jnp.zeros(4), (), jax.random.key(1), jnp.int32(0))
+    settings = {"name": "toy", "config": {"a": 1}, "num_steps": 6, "log_every": 2}
+    whole, _ = training_loop.train(step, start, out=_folder(tmp_path / "a"), **settings)
+    out = _folder(tmp_path / "b")
+    with pytest.raises(KeyboardInterrupt):
+        training_loop.train(interrupted, start, out=out, **settings)
+    restored = checkpoint.restore(out / "toy.state", start)
+    assert int(restored.step) == 3
+    resumed, _ = training_loop.train(step, restored, out=out, **settings)
+    np.testing.assert_array_equal(whole.theta, resumed.theta)
+    assert [record["step"] for record in training_loop.read_metrics(out)] == [2, 4, 6]
+
+
+def _folder(path: Path) -> Path:
+    path.mkdir()
+    return path
+
+
+def test_resume_refuses_other_settings(drawings, trained, capsys):
+    out, _ = trained
+    flags = [*TINY, "--data-dir", str(drawings), "--out", str(out), "--resume", "--eta", "0.5"]
+    assert few_shot.main([*flags, "--learner", "matching"]) == 2
+    assert "other settings" in capsys.readouterr().err
+
+
+def test_resume_of_a_finished_run_trains_no_further(drawings, trained):
+    out, first = trained
+    again = run(drawings, out, "--resume", "--learner", "matching")
+    for name in ("accuracy", "steps"):
+        assert again["results"][0][name] == first["results"][0][name]
+    # The seconds of the first call still count.
+    assert again["results"][0]["seconds"] >= 0.99 * first["results"][0]["seconds"] > 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--ways", "9"], "9 ways"),
+        (["--shots", "5"], "images of each class"),
+        (["--eval-data", "/nowhere.zip"], "no file or folder"),
+        (["--eta", "-1"], "eta=-1"),
+        (["--density", "0"], "share"),
+    ],
+)
+def test_refusals_are_one_sentence(drawings, tmp_path, capsys, flags, message):
+    arguments = [*TINY, "--data-dir", str(drawings), "--out", str(tmp_path), *flags]
+    assert few_shot.main([*arguments, "--learner", "matching"]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_two_tasks_and_density_curve_write_their_results(tmp_path):
+    flags = ["--learner", "nearest_neighbour", "hypernet", "--steps", "2", "--eval-tasks", "4"]
+    assert two_tasks.main([*flags, "--out", str(tmp_path / "a")]) == 0
+    rows = json.loads((tmp_path / "a" / "result.json").read_text())["results"]
+    assert {row["labels"] for row in rows} == {"rule", "random"} and len(rows) == 4
+    flags = ["--problem", "two_tasks", "--density", "0.1", "--steps", "2"]
+    assert density_curve.main([*flags, "--eval-tasks", "4", "--out", str(tmp_path / "b")]) == 0
+    curves = json.loads((tmp_path / "b" / "result.json").read_text())["curves"]
+    assert curves["two_tasks"][0]["density"] <= 0.1
+    assert (tmp_path / "b" / "density_curve.png").exists()

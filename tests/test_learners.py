@@ -1,0 +1,278 @@
+"""What every learner promises, in one suite over all of them; then each against its formula."""
+
+import functools
+import inspect
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import references
+
+from jaxmeta import (
+    evaluate,
+    learners,
+    losses,
+    make_step,
+    meta_objective,
+    networks,
+    scan_steps,
+    training,
+)
+from jaxmeta import tasks as families
+from jaxmeta.types import Examples
+
+NET = networks.mlp([8])
+SMALL = {"hidden": (5,), "context_size": 6}
+hypernet = functools.partial(learners.hypernet, NET, **SMALL)
+LEARNERS = {
+    "matching": learners.matching(NET, ways=3),
+    "matching full context": learners.matching(NET, ways=3, full_context=True),
+    "prototypes euclidean": learners.prototypes(NET, ways=3),
+    "prototypes cosine": learners.prototypes(NET, ways=3, distance="cosine"),
+    "nearest neighbour": learners.nearest_neighbour(ways=3),
+    "transfer centroid": learners.transfer(NET, num_classes=4, ways=3),
+    "transfer logistic": learners.transfer(
+        NET, num_classes=4, ways=3, head="logistic", num_steps=300, penalty=0.1
+    ),
+    "hypernet support": hypernet(out_size=3),
+    "hypernet description": hypernet(out_size=3, source="description"),
+    "hypernet both": hypernet(out_size=3, source="both"),
+    "hypernet low rank": hypernet(out_size=3, rank=2),
+    "hypernet regression": hypernet(out_size=1),
+}
+ORDER_MATTERS = ["matching full context"]
+NOTHING_TO_LEARN = ["nearest neighbour"]
+sinusoid = families.sinusoids(shots=6, queries=5)
+
+KEY = jax.random.key(0)
+
+
+def logits(learner, theta, task):
+    w = learner.adapt(theta, task.support, description=task.description)
+    return learner.predict(theta, w, task.query.x)
+
+
+@functools.cache
+def jitted(name):
+    """The learner as one function of theta and task, shared by the tests so as to compile once."""
+    return jax.jit(functools.partial(logits, LEARNERS[name]))
+
+
+@functools.cache
+def jitted_gradient(name):
+    """`(theta, task) -> (loss, logits), gradient`, of the meta-objective."""
+    task_loss = losses.squared_error if "regression" in name else losses.cross_entropy
+
+    def loss_fn(theta, task):
+        loss, _ = meta_objective(LEARNERS[name], task_loss)(theta, task, None)
+        return loss, logits(LEARNERS[name], theta, task)
+
+    return jax.jit(jax.value_and_grad(loss_fn, has_aux=True))
+
+
+@pytest.fixture(params=LEARNERS)
+def name(request):
+    return request.param
+
+
+@pytest.fixture
+def draw(name, make_task):
+    """`draw(seed) -> task` of the kind that the learner is for."""
+    return make_task if "regression" not in name else lambda seed: sinusoid(jax.random.key(seed))
+
+
+@pytest.fixture
+def theta(name, draw):
+    return LEARNERS[name].init(KEY, draw(0))
+
+
+def as_double(tree):
+    return jax.tree.map(
+        lambda leaf: leaf.astype(float) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, tree
+    )
+
+
+def test_vmap_over_tasks_is_a_loop_over_tasks(name, draw, theta):
+    tasks = [draw(seed) for seed in range(3)]
+    batch = jax.tree.map(lambda *leaves: jnp.stack(leaves), *tasks)
+    together = jax.jit(jax.vmap(functools.partial(logits, LEARNERS[name]), (None, 0)))(theta, batch)
+    alone = [jitted(name)(theta, task) for task in tasks]
+    np.testing.assert_allclose(together, np.stack(alone), rtol=1e-4, atol=1e-4)
+    assert not np.allclose(alone[0], alone[1])
+
+
+@pytest.mark.parametrize("rubbish", [1e6])
+def test_padding_changes_neither_logits_nor_gradient(name, draw, theta, pad, rubbish, x64):
+    theta, task = as_double((theta, draw(0)))
+    (loss, z), grad = jitted_gradient(name)(theta, task)
+    (padded_loss, padded_z), padded_grad = jitted_gradient(name)(theta, pad(task, rubbish))
+    np.testing.assert_allclose(padded_z, z, rtol=1e-8)
+    np.testing.assert_allclose(padded_loss, loss, rtol=1e-8)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-8), padded_grad, grad)
+
+
+def test_the_order_of_the_support_rows_plays_no_part_but_with_full_context(name, draw, theta):
+    task = draw(0)
+    turned = task._replace(support=jax.tree.map(lambda leaf: leaf[::-1], task.support))
+    z, turned_z = (jitted(name)(theta, one) for one in (task, turned))
+    assert np.allclose(z, turned_z, rtol=1e-4, atol=1e-4) == (name not in ORDER_MATTERS)
+
+
+def test_query_rows_are_predicted_independently_of_each_other(name, draw, theta):
+    task = draw(0)
+    alone = task.query._replace(x=jnp.broadcast_to(task.query.x[:1], task.query.x.shape))
+    z, alone_z = (jitted(name)(theta, one) for one in (task, task._replace(query=alone)))
+    np.testing.assert_allclose(z[0], alone_z[0], rtol=1e-5, atol=1e-5)
+
+
+def test_gradient_of_the_meta_objective_is_its_finite_difference(name, draw, theta, x64):
+    if name in NOTHING_TO_LEARN:
+        assert jax.tree.leaves(theta) == []
+        return
+    theta, task = as_double((theta, draw(0)))
+    grad = jitted_gradient(name)(theta, task)[1]
+    rng = np.random.default_rng(0)
+    for _ in range(2):
+        direction = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape), theta)
+        up, down = (
+            jitted_gradient(name)(jax.tree.map(lambda p, d, h=h: p + h * d, theta, direction), task)
+            for h in (1e-6, -1e-6)
+        )
+        slope = sum(
+            np.vdot(g, d)
+            for g, d in zip(jax.tree.leaves(grad), jax.tree.leaves(direction), strict=True)
+        )
+        np.testing.assert_allclose(slope, (up[0][0] - down[0][0]) / 2e-6, rtol=1e-4)
+        assert abs(slope) > 1e-6
+
+
+def test_other_data_of_the_same_shape_is_not_traced_again(name, draw, theta, count_traces):
+    function, traces = count_traces(functools.partial(logits, LEARNERS[name]))
+    for seed in range(3):
+        jax.eval_shape(function, theta, draw(seed))
+    assert len(traces) == 1
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_inputs_of_half_precision_give_nearly_the_same_answer(name, draw, theta, dtype):
+    task = draw(0)
+    support, query = (rows._replace(x=rows.x.astype(dtype)) for rows in (task.support, task.query))
+    z = jitted(name)(theta, task._replace(support=support, query=query))
+    want = jitted(name)(theta, task)
+    assert jnp.issubdtype(z.dtype, jnp.floating)
+    np.testing.assert_allclose(z, want, rtol=0.1, atol=0.1 * np.abs(want).max())
+
+
+def test_adapt_cannot_see_the_query_set(name):
+    parameters = inspect.signature(LEARNERS[name].adapt).parameters
+    assert list(parameters) == ["theta", "support", "description", "key"]
+
+
+def test_a_bad_support_set_is_a_sentence_before_anything_is_computed(name, draw, theta):
+    x, y, mask = draw(0).support
+    poisoned = {"network": None, "log_scale": None}  # whoever touches theta fails otherwise
+    bad = {
+        "inputs hold 1 values": Examples(x.at[0, 0].set(jnp.nan), y, mask),
+        "mask is 0 in all": Examples(x, y, 0 * mask),
+        "unequal numbers of rows": Examples(x, y[:-1], mask),
+        "floating point": Examples(x.astype(int), y, mask),
+    }
+    if y.ndim == 1:
+        bad[r"ways=3"] = Examples(x, y + 1, mask)
+    for message, support in bad.items():
+        with pytest.raises(ValueError, match=message):
+            LEARNERS[name].adapt(poisoned, support)
+
+
+# Each learner against its formula, on a task with padded support rows.
+
+
+def scale(theta):
+    return np.exp(theta["log_scale"])
+
+
+ORACLES = {
+    "matching": lambda th, *rows: references.attention(*rows, scale(th), 3),
+    "matching full context": lambda th, *rows: references.attention_in_full_context(th, *rows, 3),
+    "prototypes euclidean": lambda th, *rows: references.prototypes_euclidean(*rows, scale(th), 3),
+    "prototypes cosine": lambda th, *rows: references.prototypes_cosine(*rows, scale(th), 3),
+    "transfer centroid": lambda th, *rows: references.prototypes_cosine(*rows, scale(th), 3),
+    "transfer logistic": lambda th, *rows: references.logistic_regression(*rows, 0.1, 3),
+}
+
+
+@pytest.mark.parametrize("name", ORACLES)
+def test_logits_are_those_of_the_formula(name, draw, theta, pad):
+    task = pad(draw(0), 9.0)
+    params, support, query = jax.tree.map(np.asarray, (theta, task.support, task.query))
+    rows, queries = (references.mlp(params["network"], x) for x in (support.x, query.x))
+    want = ORACLES[name](params, queries, rows, support.y, support.mask)
+    got = np.asarray(jitted(name)(theta, task))
+    if name.startswith("matching"):  # log-probabilities, up to a constant of the row
+        got, want = references.log_softmax(got), references.log_softmax(want)
+    np.testing.assert_allclose(got, want, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("factor", [1e-3, 1.0, 1e6])
+def test_nearest_neighbour_is_the_formula_at_every_scale_of_the_inputs(factor, task, pad):
+    task = pad(task, 9.0)
+    support, query = (part._replace(x=part.x * factor) for part in task[:2])
+    got = jitted("nearest neighbour")({}, task._replace(support=support, query=query))
+    support, query = jax.tree.map(np.asarray, (support, query))
+    want = references.nearest_neighbour(query.x, *support, 3)
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5 * factor**2)
+
+
+@pytest.mark.parametrize("rank", [None, 1, 2])
+def test_hypernet_predicts_with_the_emitted_perceptron_of_the_given_rank(rank, task):
+    learner = hypernet(out_size=3, rank=rank)
+    theta = learner.init(KEY, task)
+    w = learner.adapt(theta, task.support)
+    features = references.mlp(jax.tree.map(np.asarray, theta["network"]), np.asarray(task.query.x))
+    want = references.mlp(jax.tree.map(np.asarray, w.layers), features)
+    np.testing.assert_allclose(learner.predict(theta, w, task.query.x), want, rtol=1e-4, atol=1e-5)
+    assert np.linalg.matrix_rank(w.layers[0]["kernel"]) == (rank or 5)
+
+
+@pytest.mark.parametrize("name", [name for name in LEARNERS if name != "hypernet description"])
+def test_renaming_the_classes_renames_the_logits_and_an_absent_class_has_no_chance(
+    name, draw, theta
+):
+    task = draw(0)
+    x, y, mask = task.support
+    if y.ndim == 2:
+        return
+    new_names = jnp.array([2, 0, 1])
+    renamed = task._replace(support=Examples(x, new_names[y], mask))
+    z, renamed_z = (np.asarray(jitted(name)(theta, one)) for one in (task, renamed))
+    np.testing.assert_allclose(renamed_z[:, new_names], z, rtol=1e-4, atol=1e-4)
+    without = task._replace(support=Examples(x, y, mask * (y != 1)))
+    chances = jax.nn.softmax(jitted(name)(theta, without))
+    np.testing.assert_array_equal(chances[:, 1], 0.0)
+    np.testing.assert_allclose(chances.sum(axis=1), 1.0, rtol=1e-5)
+
+
+@pytest.mark.parametrize("build", [learners.matching, learners.prototypes])
+def test_labels_beyond_the_default_number_of_ways_are_refused(build, task):
+    # Two rows give two columns; a label of 7 would belong to no class, and be lost in silence.
+    support = Examples(task.support.x[:2], jnp.array([0, 7]), jnp.ones(2))
+    learner = build(NET)
+    with pytest.raises(ValueError, match="7"):
+        learner.adapt(learner.init(KEY, task), support)
+
+
+@pytest.mark.parametrize("rule", [True, False])
+def test_hypernet_learns_two_tasks_with_a_rule_and_stays_at_chance_without(rule):
+    learner = learners.hypernet(networks.identity(), out_size=2, hidden=(8,), context_size=16)
+    sampler = families.two_tasks(rule=rule, shots=30, queries=30)
+    tx = optax.adam(1e-2)
+    state = training.init(learner, tx, KEY, sampler(KEY))
+    step = make_step(meta_objective(learner, losses.cross_entropy), tx)
+    run = jax.jit(scan_steps(step, sampler, num_steps=300, tasks_per_step=8))
+    result = evaluate(learner, run(state)[0].theta, sampler, key=jax.random.key(1), num_tasks=400)
+    if rule:
+        assert result.mean - result.ci95 > 0.9
+    else:
+        assert abs(result.mean - 0.5) <= result.ci95
