@@ -15,13 +15,11 @@ More:
 import argparse
 import json
 import sys
-import time
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from experiments import plots
@@ -36,22 +34,13 @@ from experiments.configuration import (
     load_eval_data,
     load_train_data,
 )
+from experiments.judging import Trained, judge, load_trained, table, unseen_tasks
 from experiments.training_loop import read_metrics, train
-from jaxmeta import Examples, Task, checkpoint, evaluate, make_step, scan_steps, tasks, training
+from jaxmeta import checkpoint, make_step, scan_steps, training
 from jaxmeta.files import write_atomically
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
 DEFAULT_LEARNERS = ("matching", "prototypes", "hypernet", "transfer", "nearest_neighbour")
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A learner that is ready to be judged."""
-
-    name: str
-    config: TrainConfig
-    theta: Any
-    seconds: float
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -99,12 +88,13 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def train_config(options: argparse.Namespace, learner: str) -> TrainConfig:
     """The training configuration: given flags over the data set's defaults."""
-    settings = DATASET_DEFAULTS[options.dataset] | LEARNER_DEFAULTS.get(learner, {})
+    settings: dict[str, Any] = {"learner": learner}
+    settings |= DATASET_DEFAULTS[options.dataset] | LEARNER_DEFAULTS.get(learner, {})
     for field in fields(TrainConfig):
         flag = f"train_{field.name}" if field.name in ("ways", "shots", "queries") else field.name
         if getattr(options, flag, None) is not None:
             settings[field.name] = getattr(options, flag)
-    return TrainConfig(**{**settings, "learner": learner})
+    return TrainConfig(**settings)
 
 
 def train_learner(options: argparse.Namespace, config: TrainConfig, data: Any) -> Trained:
@@ -145,17 +135,6 @@ def train_learner(options: argparse.Namespace, config: TrainConfig, data: Any) -
     return load_trained(shipped)
 
 
-def load_trained(path: Path) -> Trained:
-    """A trained learner from its checkpoint, which says what it is."""
-    stored = checkpoint.read_config(path)
-    seconds = stored.pop("seconds", 0.0)
-    config = TrainConfig(**stored)
-    learner = build_learner(config, ways=1)
-    row = Examples(jnp.zeros((1, 28, 28, 1)), jnp.zeros(1, jnp.int32), jnp.ones(1))
-    theta = jax.eval_shape(lambda: learner.init(jax.random.key(0), Task(row, row)))
-    return Trained(path.stem, config, checkpoint.restore(path, theta), seconds)
-
-
 def checkpoint_folder(options: argparse.Namespace) -> Path:
     """Where `--eval-only` finds its learners: the flag, else `--out`, else the repository's."""
     if options.checkpoints:
@@ -179,66 +158,14 @@ def collect(options: argparse.Namespace) -> list[Trained]:
     found = [load_trained(path) for path in paths]
     floor = TrainConfig("nearest_neighbour", options.dataset)
     found.append(Trained(floor.learner, floor, {}, 0.0))
-    wanted = options.learner
-    return [each for each in found if not wanted or each.config.learner in wanted]
-
-
-def judge(trained: Trained, data: Any, ways: int, shots: int, options: argparse.Namespace) -> dict:
-    """One row of the table: the same test tasks for every learner."""
-    learner = build_learner(trained.config, ways)
-    sampler = test_sampler(data, ways, shots, options)
-    start = time.perf_counter()
-    result = evaluate(
-        learner,
-        trained.theta,
-        sampler,
-        key=jax.random.key(options.seed),
-        num_tasks=options.eval_tasks,
-    )
-    seconds = time.perf_counter() - start
-    return {
-        "learner": trained.name,
-        "accuracy": result.mean,
-        "ci95": result.ci95,
-        "num_tasks": result.num_tasks,
-        "ways": ways,
-        "shots": shots,
-        "seed": options.seed,
-        "inductive": True,
-        "density": result.density,
-        "nonzeros": result.nonzeros,
-        "bytes": result.num_bytes,
-        "parameters": sum(leaf.size for leaf in jax.tree.leaves(trained.theta)),
-        "steps": trained.config.steps if trained.config.trains else 0,
-        "train_seed": trained.config.seed,
-        "seconds": trained.seconds,
-        "tasks_per_second": result.num_tasks / seconds,
-        "versions": checkpoint.versions(),
-    }
-
-
-def test_sampler(data: Any, ways: int, shots: int, options: argparse.Namespace):
-    """Test tasks: no rotations, no jitter."""
-    return tasks.episodes(
-        data, ways=ways, shots=shots, queries=options.queries, within_group=options.within_group
-    )
-
-
-def table(rows: list[dict]) -> str:
-    """The results as text."""
-    head = (
-        f"{'learner':<22}{'ways':>5}{'shots':>6}{'accuracy %':>16}{'tasks':>7}{'density':>9}"
-        f"{'non-zeros':>11}{'bytes':>9}{'train s':>9}{'tasks/s':>9}"
-    )
-    lines = [head, "-" * len(head)]
-    for row in rows:
-        accuracy = f"{100 * row['accuracy']:.2f} ± {100 * row['ci95']:.2f}"
-        lines.append(
-            f"{row['learner']:<22}{row['ways']:>5}{row['shots']:>6}{accuracy:>16}"
-            f"{row['num_tasks']:>7}{row['density']:>9.3f}{row['nonzeros']:>11.0f}"
-            f"{row['bytes']:>9.0f}{row['seconds']:>9.0f}{row['tasks_per_second']:>9.0f}"
+    wanted = set(options.learner or [each.config.learner for each in found])
+    missing = wanted - {each.config.learner for each in found}
+    if missing:
+        raise ValueError(
+            f"{folder} holds no checkpoint of {', '.join(sorted(missing))}; it holds "
+            f"{', '.join(path.stem for path in paths)}."
         )
-    return "\n".join(lines)
+    return [each for each in found if each.config.learner in wanted]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -253,7 +180,7 @@ def main(arguments: list[str] | None = None) -> int:
         )
         settings = [(ways, shots) for ways in options.ways for shots in options.shots]
         for ways, shots in settings:
-            test_sampler(data, ways, shots, options)  # refuse what the data lack before training
+            unseen_tasks(data, ways, shots, options)  # refuse what the data lack before training
         learners = collect(options)
         rows = [judge(each, data, *setting, options) for setting in settings for each in learners]
     except ValueError as error:
@@ -278,7 +205,7 @@ def draw(options: argparse.Namespace, learners: list[Trained], data: Any) -> Non
             plots.learning_curves(records, options.out / "learning_curves.png")
     first = learners[0]
     ways, shots = options.ways[0], options.shots[0]
-    task = test_sampler(data, ways, shots, options)(jax.random.key(options.seed))
+    task = unseen_tasks(data, ways, shots, options)(jax.random.key(options.seed))
     plots.one_task(
         build_learner(first.config, ways),
         first.theta,

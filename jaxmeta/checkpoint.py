@@ -13,7 +13,6 @@ from typing import Any
 import flax.serialization
 import jax
 import jax.numpy as jnp
-import msgpack
 import numpy as np
 
 from jaxmeta.files import write_atomically
@@ -42,7 +41,7 @@ def save(path: Path | str, tree: PyTree, config: Config, *, dtype: Any = None) -
         "sha256": hashlib.sha256(arrays).hexdigest(),
         "arrays": arrays,
     }
-    write_atomically(path, msgpack.packb(envelope))
+    write_atomically(path, flax.serialization.msgpack_serialize(envelope))
 
 
 def restore(path: Path | str, like: PyTree) -> PyTree:
@@ -57,7 +56,7 @@ def restore(path: Path | str, like: PyTree) -> PyTree:
       ValueError: if the file is missing, damaged, of a newer format, or of another learner.
     """
     like = jax.tree.map(_zeros_for_shape, like)
-    stored = flax.serialization.msgpack_restore(_read(path)["arrays"])
+    stored: Any = flax.serialization.msgpack_restore(_read(path)["arrays"])
     template = flax.serialization.to_state_dict(jax.tree.map(lambda leaf: _to_host(leaf), like))
     expected, found = _shapes(template), _shapes(stored)
     if expected != found:
@@ -83,7 +82,7 @@ def versions() -> dict[str, str]:
 
 def _read(path: Path | str) -> dict[str, Any]:
     try:
-        envelope = msgpack.unpackb(Path(path).read_bytes())
+        envelope: Any = flax.serialization.msgpack_restore(Path(path).read_bytes())
         number, digest = envelope["format"], hashlib.sha256(envelope["arrays"]).hexdigest()
     except FileNotFoundError:
         raise ValueError(f"There is no checkpoint at {path}.") from None

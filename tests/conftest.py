@@ -1,5 +1,7 @@
 """Settings and fixtures that several test files share."""
 
+import os
+
 import jax
 import numpy as np
 import pytest
@@ -8,6 +10,10 @@ from jaxmeta.types import Examples, Task
 
 # A bias of the wrong rank broadcasts in silence: every change of rank has to be spelt out.
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# Tests compile much and compute little: without XLA's costly passes they take 2/3 of the time.
+# JAX_DISABLE_MOST_OPTIMIZATIONS=0 runs them on the code that users run.
+if "JAX_DISABLE_MOST_OPTIMIZATIONS" not in os.environ:
+    jax.config.update("jax_disable_most_optimizations", True)
 
 WAYS, SUPPORT, QUERIES, FEATURES = 3, 6, 5, 4
 

@@ -67,7 +67,7 @@ def nearest_neighbour(query, x, y, mask, ways):
 
 
 def logistic_regression(query, features, y, mask, penalty, ways, num_steps=5000, rate=0.5):
-    """Logits of a head fitted by plain gradient descent from zero, half its squared norm penalised."""
+    """Logits of a head fitted by plain gradient descent from zero, half its square penalised."""
     features, y = unit(features)[mask > 0], y[mask > 0]
     kernel, bias = np.zeros((features.shape[1], ways)), np.zeros(ways)
     targets = np.eye(ways)[y]

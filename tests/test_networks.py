@@ -66,10 +66,9 @@ def test_the_number_of_features_is_the_documented_one_and_they_tell_images_apart
 
 def test_images_too_small_for_the_poolings_are_refused():
     # Four poolings of 8x8 leave no pixel: [N, 0] features, on which every learner is at chance.
-    small = jnp.ones((2, 8, 8, 1))
     network = networks.conv4(4)
     with pytest.raises(ValueError):
-        network.apply(network.init(KEY, small), small)
+        jax.eval_shape(lambda x: network.apply(network.init(KEY, x), x), jnp.ones((2, 8, 8, 1)))
 
 
 def test_images_without_channels_are_refused(encoder):
@@ -86,12 +85,23 @@ def test_bfloat16_images_give_nearly_the_float32_embedding(encoder, images):
     np.testing.assert_allclose(got.astype(np.float32), want, atol=0.1 * np.abs(want).max())
 
 
-def test_full_context_matching_reads_bfloat16_images(image_task):
-    learner = learners.matching(networks.conv4(4), full_context=True, ways=3)
-    theta = learner.init(KEY, image_task)
-    support, query = (rows._replace(x=rows.x.astype(jnp.bfloat16)) for rows in image_task[:2])
-    z = learner.predict(theta, learner.adapt(theta, support), query.x)
-    assert np.isfinite(z).all()
+HALF = {  # on features of half precision, which the convolutional encoders give
+    "matching": learners.matching(networks.identity(), ways=3),
+    "matching full context": learners.matching(networks.identity(), full_context=True, ways=3),
+    "prototypes": learners.prototypes(networks.identity(), ways=3),
+    "transfer": learners.transfer(networks.identity(), num_classes=3, head="logistic", ways=3),
+    "hypernet": learners.hypernet(networks.identity(), out_size=3, hidden=(4,), context_size=4),
+}
+
+
+@pytest.mark.parametrize("name", HALF)
+def test_learners_work_on_bfloat16_features(name, task):
+    learner = HALF[name]
+    theta = learner.init(KEY, task)
+    rows = [part._replace(x=part.x.astype(jnp.bfloat16)) for part in task[:2]]
+    run = jax.jit(lambda theta, s, q: learner.predict(theta, learner.adapt(theta, s), q.x))
+    want, got = (np.asarray(run(theta, *parts), np.float32) for parts in (task[:2], rows))
+    np.testing.assert_allclose(got, want, atol=0.1 * np.abs(want).max())
 
 
 @pytest.mark.parametrize("size", [6, 7])

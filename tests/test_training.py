@@ -19,7 +19,7 @@ from jaxmeta import (
 from jaxmeta import tasks as families
 from jaxmeta.types import Examples, MetaLearner, Task
 
-SAMPLER = families.two_tasks(shots=4, queries=3, features=2)
+SAMPLER = families.two_tasks(shots=20, queries=3, features=2)
 LEARNER = learners.prototypes(networks.mlp([3]), ways=2)
 ADAM = optax.adam(0.05)
 

@@ -114,5 +114,6 @@ def _average(fine: np.ndarray) -> np.ndarray:
     """Averages `[N, 84, 84]` down to `[N, 28, 28]` uint8."""
     # Strided slices: many times faster than a mean over the short axes of blocks.
     offsets = [(row, column) for row in range(_FINER) for column in range(_FINER)]
-    total = sum(fine[:, row::_FINER, column::_FINER].astype(np.uint16) for row, column in offsets)
-    return (total // _FINER**2).astype(np.uint8)
+    parts = [fine[:, row::_FINER, column::_FINER] for row, column in offsets]
+    total = np.sum(parts, axis=0, dtype=np.uint16)
+    return np.asarray(total // _FINER**2, np.uint8)

@@ -83,7 +83,7 @@ def read_drawings(path: Path | str) -> ImageClasses:
     """
     drawings: dict[tuple[str, str], list[np.ndarray]] = defaultdict(list)
     for parts, content in sorted(_png_files(Path(path))):
-        drawings[parts[-3:-1]].append(_shrink(content, "/".join(parts)))
+        drawings[parts[-3], parts[-2]].append(_shrink(content, "/".join(parts)))
     if not drawings:
         raise ValueError(f"{path} holds no <alphabet>/<character>/<drawing>.png.")
     classes = sorted(drawings)

@@ -1,0 +1,98 @@
+"""Judging trained learners on unseen classes: reading checkpoints, rows of results, the table."""
+
+import argparse
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from experiments.configuration import TrainConfig, build_learner
+from jaxmeta import Examples, Task, checkpoint, evaluate, tasks
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A learner that is ready to be judged."""
+
+    name: str
+    config: TrainConfig
+    theta: Any
+    seconds: float
+
+
+def load_trained(path: Path) -> Trained:
+    """A trained learner from its checkpoint, which says what it is."""
+    stored = checkpoint.read_config(path)
+    seconds = stored.pop("seconds", 0.0)
+    config = TrainConfig(**stored)
+    learner = build_learner(config, ways=1)
+    row = Examples(jnp.zeros((1, 28, 28, 1)), jnp.zeros(1, jnp.int32), jnp.ones(1))
+    theta = jax.eval_shape(lambda: learner.init(jax.random.key(0), Task(row, row)))
+    return Trained(path.stem, config, checkpoint.restore(path, theta), seconds)
+
+
+def judge(
+    trained: Trained, data: Any, ways: int, shots: int, options: argparse.Namespace
+) -> dict[str, Any]:
+    """One row of the table: the same test tasks for every learner."""
+    learner = build_learner(trained.config, ways)
+    sampler = unseen_tasks(data, ways, shots, options)
+    sys.stderr.write(
+        f"judging {trained.name}: {options.eval_tasks} tasks, {ways}-way {shots}-shot\n"
+    )
+    start = time.perf_counter()
+    result = evaluate(
+        learner,
+        trained.theta,
+        sampler,
+        key=jax.random.key(options.seed),
+        num_tasks=options.eval_tasks,
+    )
+    seconds = time.perf_counter() - start
+    return {
+        "learner": trained.name,
+        "accuracy": result.mean,
+        "ci95": result.ci95,
+        "num_tasks": result.num_tasks,
+        "ways": ways,
+        "shots": shots,
+        "seed": options.seed,
+        "inductive": True,
+        "density": result.density,
+        "nonzeros": result.nonzeros,
+        "bytes": result.num_bytes,
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(trained.theta)),
+        "steps": trained.config.steps if trained.config.trains else 0,
+        "train_seed": trained.config.seed,
+        "seconds": trained.seconds,
+        "tasks_per_second": result.num_tasks / seconds,
+        "versions": checkpoint.versions(),
+    }
+
+
+def unseen_tasks(data: Any, ways: int, shots: int, options: argparse.Namespace):
+    """Test tasks: no rotations, no jitter."""
+    return tasks.episodes(
+        data, ways=ways, shots=shots, queries=options.queries, within_group=options.within_group
+    )
+
+
+def table(rows: list[dict]) -> str:
+    """The results as text."""
+    head = (
+        f"{'learner':<22}{'ways':>5}{'shots':>6}{'accuracy %':>16}{'tasks':>7}{'density':>9}"
+        f"{'non-zeros':>11}{'bytes':>9}{'train s':>9}{'tasks/s':>9}"
+    )
+    lines = [head, "-" * len(head)]
+    for row in rows:
+        accuracy = f"{100 * row['accuracy']:.2f} ± {100 * row['ci95']:.2f}"
+        lines.append(
+            f"{row['learner']:<22}{row['ways']:>5}{row['shots']:>6}{accuracy:>16}"
+            f"{row['num_tasks']:>7}{row['density']:>9.3f}{row['nonzeros']:>11.0f}"
+            f"{row['bytes']:>9.0f}{row['seconds']:>9.0f}{row['tasks_per_second']:>9.0f}"
+        )
+    return "\n".join(lines)
