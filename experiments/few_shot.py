@@ -87,13 +87,13 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def train_config(options: argparse.Namespace, learner: str) -> TrainConfig:
-    """The training configuration: given flags over the data set's defaults."""
-    settings: dict[str, Any] = {"learner": learner}
-    settings |= DATASET_DEFAULTS[options.dataset] | LEARNER_DEFAULTS.get(learner, {})
+    """The training configuration: given flags over the defaults of data set and learner."""
+    settings = DATASET_DEFAULTS[options.dataset] | LEARNER_DEFAULTS.get(learner, {})
     for field in fields(TrainConfig):
         flag = f"train_{field.name}" if field.name in ("ways", "shots", "queries") else field.name
         if getattr(options, flag, None) is not None:
             settings[field.name] = getattr(options, flag)
+    settings["learner"] = learner  # the flag names several
     return TrainConfig(**settings)
 
 

@@ -20,9 +20,11 @@ WAYS, SUPPORT, QUERIES, FEATURES = 3, 6, 5, 4
 
 @pytest.fixture
 def x64():
-    """Double precision for the length of one test."""
+    """Double precision for the length of one test; the value casts a tree to it."""
     jax.config.update("jax_enable_x64", True)
-    yield
+    yield lambda tree: jax.tree.map(
+        lambda leaf: leaf.astype(float) if leaf.dtype == np.float32 else leaf, tree
+    )
     jax.config.update("jax_enable_x64", False)
 
 

@@ -241,8 +241,7 @@ def test_keep_groups_keeps_the_classes_of_some_groups(archive):
     data = read_drawings(archive)
     kept = keep_groups(data, [1, 1])
     assert_equal(kept[:2], (data.images[1:], data.counts[1:]))
-    np.testing.assert_array_equal(kept.groups, [0, 0])
-    assert kept.groups.dtype == np.int32
+    assert kept.groups.tolist() == [0, 0] and kept.groups.dtype == np.int32
     assert kept.group_names == ("Tifinagh",) and kept.class_names == CLASSES[1:]
     assert_equal(keep_groups(data, (1, 0)), data)
     for groups in ([], [2], [-1, 0]):

@@ -75,9 +75,9 @@ def test_gradient_in_theta_is_the_one_of_the_masked_learner(dense, task):
         return jax.tree.map(lambda leaf, keep: jnp.where(keep, leaf, leaf * 0), w, kept)
 
     got, want = (
-        jax.jit(jax.grad(lambda *a, f=meta_objective(learner, losses.cross_entropy): f(*a)[0]))(
+        jax.jit(jax.grad(meta_objective(learner, losses.cross_entropy), has_aux=True))(
             theta, task, None
-        )
+        )[0]
         for learner in (sparse, sparsify(dense, mask))
     )
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), got, want)
