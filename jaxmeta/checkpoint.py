@@ -1,7 +1,7 @@
 """Save and restore a pytree (a TrainState, or theta alone) as one file, atomically.
 
-The file is msgpack: a format number, the configuration, the versions that wrote it, the arrays,
-and their SHA-256, so that damage is noticed when it is read and not after.
+The file is msgpack: a format number, and a payload (the configuration, the versions that wrote it,
+the arrays) with its SHA-256, so that damage is noticed when it is read and not after.
 """
 
 import hashlib
@@ -32,15 +32,15 @@ def save(path: Path | str, tree: PyTree, config: Config, *, dtype: Any = None) -
       dtype: if given, floating-point arrays are stored in it (float16 halves the file).
     """
     path = Path(path)
-    packed = jax.tree.map(lambda leaf: _to_host(leaf, dtype), tree)
-    arrays = flax.serialization.to_bytes(packed)
-    envelope = {
-        "format": _FORMAT,
+    arrays = jax.tree.map(lambda leaf: _to_host(leaf, dtype), tree)
+    content = {
         "config": json.dumps(config),
         "versions": versions(),
-        "sha256": hashlib.sha256(arrays).hexdigest(),
-        "arrays": arrays,
+        "arrays": flax.serialization.to_state_dict(arrays),
     }
+    payload = flax.serialization.msgpack_serialize(content)
+    digest = hashlib.sha256(payload).hexdigest()
+    envelope = {"format": _FORMAT, "sha256": digest, "payload": payload}
     write_atomically(path, flax.serialization.msgpack_serialize(envelope))
 
 
@@ -56,9 +56,9 @@ def restore(path: Path | str, like: PyTree) -> PyTree:
       ValueError: if the file is missing, damaged, of a newer format, or of another learner.
     """
     like = jax.tree.map(_zeros_for_shape, like)
-    stored: Any = flax.serialization.msgpack_restore(_read(path)["arrays"])
+    stored = _read(path)["arrays"]
     template = flax.serialization.to_state_dict(jax.tree.map(lambda leaf: _to_host(leaf), like))
-    expected, found = _shapes(template), _shapes(stored)
+    expected, found = _signature(template), _signature(stored)
     if expected != found:
         names = sorted(set(expected.items()) ^ set(found.items()))[:4]
         raise ValueError(
@@ -81,9 +81,11 @@ def versions() -> dict[str, str]:
 
 
 def _read(path: Path | str) -> dict[str, Any]:
+    """The content that `save` wrote, once its checksum has been seen to hold."""
     try:
         envelope: Any = flax.serialization.msgpack_restore(Path(path).read_bytes())
-        number, digest = envelope["format"], hashlib.sha256(envelope["arrays"]).hexdigest()
+        number, payload, expected = (envelope[name] for name in ("format", "payload", "sha256"))
+        digest = hashlib.sha256(payload).hexdigest()
     except FileNotFoundError:
         raise ValueError(f"There is no checkpoint at {path}.") from None
     except Exception as error:  # msgpack raises many kinds, all of which mean the same here
@@ -91,13 +93,15 @@ def _read(path: Path | str) -> dict[str, Any]:
             f"{path} is not a readable checkpoint ({type(error).__name__}); it is damaged, or "
             "something else. Delete it and train again, or name another file."
         ) from error
-    if number > _FORMAT:
+    if number != _FORMAT:
         raise ValueError(
-            f"{path} has format {number}, this jaxmeta reads up to {_FORMAT}: upgrade jaxmeta."
+            f"{path} has format {number}, this jaxmeta reads format {_FORMAT}: upgrade jaxmeta if "
+            "that is a newer one; else the file is damaged."
         )
-    if digest != envelope["sha256"]:
+    if digest != expected:
         raise ValueError(f"{path} is damaged (its checksum differs); use an earlier copy.")
-    return envelope
+    content: Any = flax.serialization.msgpack_restore(payload)
+    return content
 
 
 def _is_key(leaf: Any) -> bool:
@@ -120,6 +124,9 @@ def _from_host(like: Any, stored: Any) -> Any:
     return jnp.asarray(stored, like.dtype)
 
 
-def _shapes(state_dict: PyTree) -> dict[str, tuple[int, ...]]:
-    leaves = jax.tree_util.tree_leaves_with_path(state_dict)
-    return {jax.tree_util.keystr(path): np.shape(leaf) for path, leaf in leaves}
+def _signature(state_dict: PyTree) -> dict[str, tuple[tuple[int, ...], bool]]:
+    """Shape of each array by its name, and whether it holds floating-point numbers."""
+    return {
+        jax.tree_util.keystr(path): (np.shape(leaf), bool(jnp.issubdtype(leaf.dtype, jnp.inexact)))
+        for path, leaf in jax.tree_util.tree_leaves_with_path(state_dict)
+    }

@@ -22,6 +22,11 @@ def cross_entropy(z: Array, y: Array, mask: Array) -> Array:
 
 def squared_error(z: Array, y: Array, mask: Array) -> Array:
     """Squared error of `z [N, D]` against `y [N, D]`, averaged over D and the rows."""
+    if z.shape != y.shape:
+        raise ValueError(
+            f"squared_error compares z [N, D] with y [N, D], got {z.shape} and {y.shape}; give "
+            "the learner as many outputs as there are targets."
+        )
     return masked_mean(jnp.square(z - y).mean(axis=-1), mask)
 
 

@@ -11,6 +11,8 @@ from jaxmeta.types import Array, LossFn, MetaLearner, Penalty, PyTree, Task, Tas
 Weight = float | Callable[[Array], Array]
 """A number, or an optax schedule of the outer step."""
 
+_REPORTED = frozenset({"loss", "task_loss", "penalty", "density"})
+
 
 def meta_objective(
     learner: MetaLearner,
@@ -42,7 +44,8 @@ def meta_objective(
       hold `loss`, `task_loss`, `penalty`, `density` of w, and what was asked for.
 
     Raises:
-      ValueError: if alpha or eta is a negative number.
+      ValueError: if alpha or eta is a negative number, or a metric takes the name of one that is
+        reported anyway.
     """
     for name, weight in (("alpha", alpha), ("eta", eta)):
         if not callable(weight) and not weight >= 0:
@@ -50,6 +53,12 @@ def meta_objective(
                 f"meta_objective got {name}={weight}, but a weight of the objective must be zero "
                 "or more (or an optax schedule of the outer step)."
             )
+
+    taken = _REPORTED & metrics.keys()
+    if taken:
+        raise ValueError(
+            f"meta_objective reports {sorted(taken)} itself; name the metric otherwise."
+        )
 
     def loss_fn(
         theta: PyTree, task: Task, key: Array | None, step: Array | int = 0

@@ -119,7 +119,7 @@ def top_k(share: float, *, per: Literal["all", "row"] = "all") -> Prox:
     def kth_largest(magnitudes: Array) -> Array:
         # A full sort: lax.top_k would force an all-gather in sharded code.
         size = magnitudes.shape[-1]
-        return jnp.sort(magnitudes, axis=-1)[..., size - max(1, int(share * size))]
+        return jnp.sort(magnitudes, axis=-1)[..., size - _num_kept(share, size)]
 
     def keep(leaf: Array, threshold: Array) -> Array:
         return jnp.where(jnp.abs(leaf) >= threshold, leaf, 0.0)
@@ -135,6 +135,11 @@ def top_k(share: float, *, per: Literal["all", "row"] = "all") -> Prox:
         return _map_parameters(lambda leaf: keep(leaf, threshold.astype(leaf.dtype)), w)
 
     return prox
+
+
+def _num_kept(share: float, size: int) -> int:
+    """Entries in a share, rounded down; the last digit of the product is not to cost an entry."""
+    return max(1, int(share * size + 1e-9 * size))
 
 
 # Measures.

@@ -170,7 +170,7 @@ def test_numbers_of_another_kind_are_refused(path):
 
 def test_a_file_tells_the_versions_that_wrote_it(path):
     checkpoint.save(path, start(), CONFIG)
-    written = msgpack.unpackb(path.read_bytes())["versions"]
+    written = msgpack.unpackb(msgpack.unpackb(path.read_bytes())["payload"])["versions"]
     assert written["jax"] == jax.__version__ and written["jaxmeta"] == jaxmeta.__version__
 
 

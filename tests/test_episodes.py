@@ -24,16 +24,6 @@ BATCH = {"num_keys": 30, "batch_size": 32, "rotations": True}
 jitter = jax.jit(affine_jitter)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def jax_settings():
-    """The programs run for milliseconds, and to optimise them takes seconds each."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    # The samplers compare `[M]` with `[C, 1]`, and place a grid `[H, W, 2]` about a `[2]`.
-    with jax.numpy_rank_promotion("allow"):
-        yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 def make_data():
     """Class and instance are two pixels of each image, a corner of full ink says which way up."""
     images = np.random.default_rng(0).integers(0, 255, (CLASSES, CAPACITY, SIDE, SIDE))

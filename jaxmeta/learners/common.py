@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta.types import Array, Examples
+from jaxmeta.validation import check_examples
 
-ABSENT = -1e9
+ABSENT = -1e30
 """The logit of a class without support rows: no chance, and no infinity in the gradient."""
 
 
@@ -21,6 +22,17 @@ class SupportMemory(NamedTuple):
 
     embeddings: Array
     members: Array
+
+
+def read_support(support: Examples, ways: int | None) -> Examples:
+    """The support set, checked, its padded rows blanked so that whatever they held is gone.
+
+    Raises:
+      ValueError: if it is malformed, or a label is `ways` (by default the number of rows) or more.
+    """
+    check_examples(support, ways=len(support.y) if ways is None else ways)
+    real = (support.mask > 0).reshape(-1, *[1] * (support.x.ndim - 1))
+    return support._replace(x=jnp.where(real, support.x, 0.0))
 
 
 def one_hot_labels(support: Examples, ways: int | None) -> Array:

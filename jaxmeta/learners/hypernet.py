@@ -6,10 +6,10 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxmeta.learners.common import ABSENT, one_hot_labels
+from jaxmeta.learners.common import ABSENT, one_hot_labels, read_support
 from jaxmeta.networks.mlp import dense, dense_init, mlp, mlp_apply
 from jaxmeta.types import Array, Examples, MetaLearner, Network, PyTree, Task
-from jaxmeta.validation import check_examples, check_positive
+from jaxmeta.validation import check_positive
 
 Layer = dict[str, Array]
 
@@ -107,7 +107,7 @@ def hypernet(
         theta: PyTree, support: Examples, *, description: PyTree = None, key: Array | None = None
     ) -> EmittedMLP:
         del key
-        check_examples(support, ways=out_size)
+        support = read_support(support, out_size)
         context = read(theta, support, description)
         *inner, last = theta["emit"]
         layers = [_emit(emitter, context.task) for emitter in inner]

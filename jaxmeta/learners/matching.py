@@ -3,10 +3,9 @@
 import jax
 import jax.numpy as jnp
 
-from jaxmeta.learners.common import ABSENT, SupportMemory, one_hot_labels, unit_rows
+from jaxmeta.learners.common import ABSENT, SupportMemory, one_hot_labels, read_support, unit_rows
 from jaxmeta.learners.recurrent import lstm, lstm_init, masked_scan
 from jaxmeta.types import Array, Examples, MetaLearner, Network, PyTree, Task
-from jaxmeta.validation import check_examples
 
 
 def matching(
@@ -53,7 +52,7 @@ def matching(
         theta: PyTree, support: Examples, *, description: PyTree = None, key: Array | None = None
     ) -> SupportMemory:
         del description, key
-        check_examples(support, ways=ways)
+        support = read_support(support, ways)
         embeddings = network.apply(theta["network"], support.x)
         if full_context:
             embeddings = _in_context(theta, unit_rows(embeddings), support.mask)

@@ -2,9 +2,14 @@
 
 import jax.numpy as jnp
 
-from jaxmeta.learners.common import ABSENT, SupportMemory, one_hot_labels, squared_distances
+from jaxmeta.learners.common import (
+    ABSENT,
+    SupportMemory,
+    one_hot_labels,
+    read_support,
+    squared_distances,
+)
 from jaxmeta.types import Array, Examples, MetaLearner, PyTree, Task
-from jaxmeta.validation import check_examples
 
 
 def nearest_neighbour(*, ways: int | None = None) -> MetaLearner:
@@ -24,9 +29,8 @@ def nearest_neighbour(*, ways: int | None = None) -> MetaLearner:
         theta: PyTree, support: Examples, *, description: PyTree = None, key: Array | None = None
     ) -> SupportMemory:
         del theta, description, key
-        check_examples(support, ways=ways)
+        support = read_support(support, ways)
         rows = support.x.reshape(len(support.x), -1)
-        rows = jnp.where((support.mask > 0)[:, None], rows, 0.0)
         return SupportMemory(rows, one_hot_labels(support, ways) > 0)
 
     def predict(theta: PyTree, w: SupportMemory, x: Array) -> Array:

@@ -4,9 +4,14 @@ from typing import Literal, NamedTuple
 
 import jax.numpy as jnp
 
-from jaxmeta.learners.common import ABSENT, one_hot_labels, squared_distances, unit_rows
+from jaxmeta.learners.common import (
+    ABSENT,
+    one_hot_labels,
+    read_support,
+    squared_distances,
+    unit_rows,
+)
 from jaxmeta.types import Array, Examples, MetaLearner, Network, PyTree, Task
-from jaxmeta.validation import check_examples
 
 
 class Prototypes(NamedTuple):
@@ -59,7 +64,7 @@ def prototypes(
         theta: PyTree, support: Examples, *, description: PyTree = None, key: Array | None = None
     ) -> Prototypes:
         del description, key
-        check_examples(support, ways=ways)
+        support = read_support(support, ways)
         members = one_hot_labels(support, ways)
         counts = members.sum(axis=0)
         means = members.T @ embed(theta, support.x) / jnp.maximum(counts, 1.0)[:, None]

@@ -26,7 +26,8 @@ def lstm(params: PyTree, x: Array, carry: Carry) -> Carry:
 
 def masked_scan(params: PyTree, x: Array, mask: Array) -> Array:
     """Hidden states `[N, H]` after each row of `x [N, in]`; padded rows leave the state alone."""
-    zeros = jnp.zeros(params["bias"].shape[0] // 4, x.dtype)
+    dtype = jnp.result_type(x, params["bias"])
+    zeros = jnp.zeros(params["bias"].shape[0] // 4, dtype)
 
     def step(carry: Carry, row: tuple[Array, Array]) -> tuple[Carry, Array]:
         values, real = row

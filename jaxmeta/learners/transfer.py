@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta import losses
-from jaxmeta.learners.common import ABSENT, one_hot_labels, unit_rows
+from jaxmeta.learners.common import ABSENT, one_hot_labels, read_support, unit_rows
 from jaxmeta.networks.mlp import dense, dense_init
 from jaxmeta.types import Array, Examples, LossFn, MetaLearner, Network, PyTree, Task
-from jaxmeta.validation import check_examples, check_positive
+from jaxmeta.validation import check_positive
 
 
 class LinearHead(NamedTuple):
@@ -56,13 +56,17 @@ def transfer(
         params = network.init(network_key, task.support.x)
         size = network.apply(params, task.support.x).shape[-1]
         classifier = dense_init(head_key, size, num_classes, gain=1.0)
-        return {"network": params, "classifier": classifier, "log_scale": jnp.log(10.0)}
+        return {
+            "network": params,
+            "classifier": classifier,
+            "log_scale": jnp.log(jnp.float32(10.0)),
+        }
 
     def adapt(
         theta: PyTree, support: Examples, *, description: PyTree = None, key: Array | None = None
     ) -> LinearHead:
         del description, key
-        check_examples(support, ways=ways)
+        support = read_support(support, ways)
         features = unit_rows(network.apply(theta["network"], support.x))
         members = one_hot_labels(support, ways)
         present = members.sum(axis=0) > 0
@@ -76,7 +80,7 @@ def transfer(
 
     def predict(theta: PyTree, w: LinearHead, x: Array) -> Array:
         features = unit_rows(network.apply(theta["network"], x))
-        z = features @ w.kernel + w.bias
+        z = features @ w.kernel + w.bias[None]
         # Cosines need the temperature of pre-training; a fitted head has its own.
         z = z if head == "logistic" else jnp.exp(theta["log_scale"]) * z
         return jnp.where(w.present, z, ABSENT)

@@ -40,7 +40,8 @@ def _normalise(layer: Layer, x: Array) -> Array:
     mean = x.mean(axis=(1, 2, 3), keepdims=True)
     variance = jnp.square(x).mean(axis=(1, 2, 3), keepdims=True) - jnp.square(mean)
     normal = (x - mean) * jax.lax.rsqrt(jnp.maximum(variance, 0.0) + 1e-5)
-    return normal * layer["scale"].astype(x.dtype) + layer["offset"].astype(x.dtype)
+    scale, offset = (layer[name].astype(x.dtype)[None, None, None] for name in ("scale", "offset"))
+    return normal * scale + offset
 
 
 def _max_pool(x: Array) -> Array:
@@ -65,6 +66,8 @@ def _encoder(
         if x.ndim != 4:
             raise ValueError(f"A convolutional encoder reads images [N, H, W, C], got {x.shape}.")
         features = forward(params, x)
+        if not features.size:
+            raise ValueError(f"Images {x.shape} are too small: pooling leaves nothing of them.")
         return features.reshape(len(features), -1)
 
     return PairNetwork(init, apply)

@@ -21,7 +21,8 @@ def dense_init(key: Array, in_size: int, out_size: int, *, gain: float = 2.0) ->
 
 def dense(layer: dict[str, Array], x: Array) -> Array:
     """`x [..., in] -> [..., out]`."""
-    return x @ layer["kernel"] + layer["bias"]
+    z = x @ layer["kernel"]
+    return z + jnp.broadcast_to(layer["bias"], z.shape)
 
 
 def mlp_apply(

@@ -32,8 +32,8 @@ def affine_jitter(key: Array, x: Array, strength: float) -> Array:
     ).reshape(num, 2, 2)
     centre = jnp.array([(height - 1) / 2, (width - 1) / 2])
     grid = jnp.stack(jnp.meshgrid(jnp.arange(height), jnp.arange(width), indexing="ij"), -1)
-    places = jnp.einsum("nij,hwj->nihw", matrix, grid - centre)
-    places = places + (shift + centre)[:, :, None, None]
+    places = jnp.einsum("nij,hwj->nihw", matrix, grid - centre[None, None])
+    places = places + (shift + centre[None])[:, :, None, None]
 
     def warp(image: Array, place: Array) -> Array:
         return jax.scipy.ndimage.map_coordinates(image, list(place), order=1)

@@ -50,7 +50,7 @@ def episodes(
         _range("shots", shots),
     )
     check_positive(queries=queries)
-    _check_images(data)
+    _check_images(data, rotations, jitter)
     pool, pool_sizes = _class_pools(data, within_group)
     num_turns = 4 if rotations else 1
     _check_supply(data, pool_sizes * num_turns, most_ways, most_shots + queries)
@@ -63,7 +63,7 @@ def episodes(
         classes, turns = _draw_classes(class_key, pool, pool_sizes, num_turns, most_ways)
         rows = _draw_rows(row_key, counts[classes], data.images.shape[1], per_class)
         x = _scaled(images[classes[:, None], rows])
-        x = jax.vmap(turn)(x, turns)
+        x = jax.vmap(turn)(x, turns) if rotations else x
         if jitter:
             flat = affine_jitter(jitter_key, x.reshape(-1, *x.shape[2:]), jitter)
             x = flat.reshape(x.shape)
@@ -95,7 +95,7 @@ def class_batches(
       and is not to be read.
     """
     check_positive(batch_size=batch_size)
-    _check_images(data)
+    _check_images(data, rotations, jitter)
     images, counts = jnp.asarray(data.images), jnp.asarray(data.counts)
     num_classes = len(data.images)
     num_turns = 4 if rotations else 1
@@ -106,7 +106,8 @@ def class_batches(
         classes = labels % num_classes
         rows = jax.random.randint(row_key, (batch_size,), 0, counts[classes])
         x = _scaled(images[classes, rows])
-        x = jax.vmap(lambda image, turns: turn(image[None], turns)[0])(x, labels // num_classes)
+        if rotations:
+            x = jax.vmap(lambda image, turns: turn(image[None], turns)[0])(x, labels // num_classes)
         x = affine_jitter(jitter_key, x, jitter) if jitter else x
         batch = Examples(x, labels, jnp.ones(batch_size))
         return Task(support=batch, query=batch)
@@ -120,18 +121,30 @@ def _scaled(images: Array) -> Array:
 
 
 def _range(name: str, size: Size) -> tuple[int, int]:
-    least, most = (size, size) if isinstance(size, int) else size
-    if not 1 <= least <= most:
+    bounds = (size, size) if isinstance(size, (int, np.integer)) else tuple(size)
+    if len(bounds) != 2 or not 1 <= bounds[0] <= bounds[1]:
         raise ValueError(f"{name} must be 1 or more, or a range (least, most), got {size}.")
+    least, most = bounds
     return least, most
 
 
-def _check_images(data: ImageClasses) -> None:
+def _check_images(data: ImageClasses, rotations: bool, jitter: float) -> None:
     if data.images.ndim != 4 or data.images.dtype != np.uint8:
         raise ValueError(
             "episodes reads uint8 images [K, M, H, W] (255 = ink), got "
             f"{data.images.dtype} {data.images.shape}."
         )
+    if not data.images.size or data.counts.min() < 1:
+        raise ValueError(
+            f"episodes needs at least one image of each class, got images {data.images.shape} and "
+            f"counts {data.counts}; leave empty classes out."
+        )
+    if rotations and data.images.shape[2] != data.images.shape[3]:
+        raise ValueError(
+            f"Only square images can be turned, got {data.images.shape[2:]}: rotations=False."
+        )
+    if not jitter >= 0:
+        raise ValueError(f"jitter must be zero or more, got {jitter}.")
 
 
 def _class_pools(data: ImageClasses, within_group: bool) -> tuple[Array, np.ndarray]:
@@ -181,7 +194,7 @@ def _draw_classes(
 def _draw_rows(key: Array, counts: Array, capacity: int, per_class: int) -> Array:
     """Distinct instances of each class `[C, per_class]`, none past the class's count."""
     noise = jax.random.uniform(key, (len(counts), capacity))
-    present = jnp.arange(capacity) < counts[:, None]
+    present = jnp.arange(capacity)[None] < counts[:, None]
     return jnp.argsort(jnp.where(present, noise, 2.0), axis=1)[:, :per_class]
 
 

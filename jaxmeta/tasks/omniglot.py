@@ -23,7 +23,7 @@ from jaxmeta.files import write_atomically
 from jaxmeta.tasks.images import ImageClasses, require_pillow
 
 SIDE = 28
-"""Side of the square images, in pixels; drawings are averaged down to it by area."""
+"""Side of the square images, in pixels; drawings are averaged down to it (box filter)."""
 
 _SOURCE = "https://github.com/brendenlake/omniglot/raw/master/python/"
 _MD5 = {
