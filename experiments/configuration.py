@@ -41,12 +41,13 @@ class TrainConfig:
     dataset: str
     network: str = "residual"
     width: int = 16
-    ways: int = 20
+    ways: int = 80
     shots: int = 1
-    queries: int = 3
-    tasks_per_step: int = 3
-    steps: int = 300
-    learning_rate: float = 6e-3
+    most_shots: int | None = None  # a range of shots, for variable episodes
+    queries: int = 2
+    tasks_per_step: int = 1
+    steps: int = 240
+    learning_rate: float = 1e-2
     weight_decay: float = 0.05
     jitter: float = 1.0
     rotations: bool = False
@@ -54,6 +55,7 @@ class TrainConfig:
     density: float = 1.0
     num_classes: int = 1
     seed: int = 0
+    init_from: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The fields as plain JSON."""
@@ -72,15 +74,17 @@ DATASET_DEFAULTS: dict[str, dict[str, Any]] = {
         "rotations": True,
         "width": 32,
         "ways": 64,
-        "tasks_per_step": 1,
+        "queries": 3,
         "steps": 8500,
+        "learning_rate": 6e-3,
     },
 }
 """Where a data set's training settings differ from those of `TrainConfig`."""
 
 LEARNER_DEFAULTS: dict[str, dict[str, Any]] = {
-    # Emission multiplies parameters by parameters: at the others' rate it does not settle.
-    "hypernet": {"learning_rate": 3e-3},
+    # Emission multiplies parameters by parameters: at the others' rate, or with 80 columns to
+    # tell apart from the start, it does not settle.
+    "hypernet": {"learning_rate": 3e-3, "ways": 20, "queries": 3, "tasks_per_step": 3},
 }
 """Where a learner's training settings differ from those of its data set."""
 
@@ -134,7 +138,7 @@ def build_training(config: TrainConfig, data: tasks.ImageClasses):
         sampler = tasks.episodes(
             data,
             ways=config.ways,
-            shots=config.shots,
+            shots=(config.shots, config.most_shots or config.shots),
             queries=config.queries,
             rotations=config.rotations,
             jitter=config.jitter,

@@ -75,6 +75,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     group.add_argument("--tasks-per-step", type=int)
     group.add_argument("--train-ways", type=int, dest="train_ways")
     group.add_argument("--train-shots", type=int, dest="train_shots")
+    group.add_argument("--most-shots", type=int, help="draw each episode's shots up to this")
+    group.add_argument("--init-from", help="folder of checkpoints to start theta from")
     group.add_argument("--train-queries", type=int, dest="train_queries")
     group.add_argument("--network", choices=sorted(NETWORKS))
     group.add_argument("--width", type=int)
@@ -105,6 +107,9 @@ def train_learner(options: argparse.Namespace, config: TrainConfig, data: Any) -
     learner, loss_fn, sampler, tx = build_training(config, data)
     key = jax.random.key(config.seed)
     state = training.init(learner, tx, key, jax.jit(sampler)(key))
+    if config.init_from is not None:
+        start = load_trained(Path(config.init_from) / f"{name}.ckpt")
+        state = state._replace(theta=start.theta)
     state_file, seconds_before = out / f"{name}.state", 0.0
     if options.resume and state_file.exists():
         stored = checkpoint.read_config(state_file)

@@ -118,6 +118,14 @@ def _folder(path: Path) -> Path:
     return path
 
 
+def test_training_starts_from_a_checkpoint_when_told_to(drawings, trained, tmp_path):
+    out, first = trained
+    flags = ["--learner", "matching", "--init-from", str(out), "--learning-rate", "0"]
+    result = run(drawings, tmp_path, *flags, "--most-shots", "2")
+    # At a rate of zero what comes out is what went in.
+    assert result["results"][0]["accuracy"] == first["results"][0]["accuracy"]
+
+
 def test_resume_refuses_other_settings(drawings, trained, capsys):
     out, _ = trained
     flags = [*TINY, "--data-dir", str(drawings), "--out", str(out), "--resume", "--eta", "0.5"]
