@@ -111,7 +111,8 @@ def build_learner(config: TrainConfig, ways: int) -> MetaLearner:
     }
     learner = build[config.learner]()
     if config.density != 1.0:
-        learner = transforms.sparsify(learner, sparsity.top_k(config.density))
+        # By leaf: the share of a class's weights does not depend on how many classes there are.
+        learner = transforms.sparsify(learner, sparsity.top_k(config.density, per="leaf"))
     return learner
 
 

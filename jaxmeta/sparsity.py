@@ -100,21 +100,22 @@ def soft_threshold(w: PyTree, step: float) -> PyTree:
     )
 
 
-def top_k(share: float, *, per: Literal["all", "row"] = "all") -> Prox:
+def top_k(share: float, *, per: Literal["all", "leaf", "row"] = "all") -> Prox:
     """Keep the largest magnitudes and set the rest to exact zeros: the prox of a count limit.
 
     Args:
       share: share of the entries that is kept, in (0, 1]; rounded down, at least one entry.
-      per: `"all"` ranks the entries of the whole `w` together, `"row"` those along the last axis
-        of each leaf apart (every embedding keeps as many).
+      per: `"all"` ranks the entries of the whole `w` together, `"leaf"` those of each leaf apart
+        (a layer keeps its share whatever the size of the others), `"row"` those along the last
+        axis of each leaf (every embedding keeps as many).
 
     Returns:
       `prox(w, step)`; the step plays no part. Entries that tie at the threshold are all kept.
     """
     if not 0.0 < share <= 1.0:
         raise ValueError(f"top_k keeps a share of the entries in (0, 1], got {share}.")
-    if per not in ("all", "row"):
-        raise ValueError(f"top_k ranks per 'all' or per 'row', got {per!r}.")
+    if per not in ("all", "leaf", "row"):
+        raise ValueError(f"top_k ranks per 'all', 'leaf' or 'row', got {per!r}.")
 
     def kth_largest(magnitudes: Array) -> Array:
         # A full sort: lax.top_k would force an all-gather in sharded code.
@@ -126,6 +127,8 @@ def top_k(share: float, *, per: Literal["all", "row"] = "all") -> Prox:
 
     def prox(w: PyTree, step: float = 1.0) -> PyTree:
         del step
+        if per == "leaf":
+            return _map_parameters(lambda leaf: keep(leaf, kth_largest(jnp.abs(leaf).ravel())), w)
         if per == "row":
             return _map_parameters(
                 lambda leaf: keep(leaf, jnp.expand_dims(kth_largest(jnp.abs(leaf)), -1)), w

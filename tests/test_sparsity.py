@@ -128,6 +128,9 @@ def test_top_k_ranks_all_leaves_together_and_rows_apart():
     everything = sparsity.top_k(0.25)(tree())
     got = np.concatenate([np.ravel(leaf) for leaf in everything["layers"]])
     np.testing.assert_array_equal(got, references.top_k(flat(), 4).astype(np.float32))
+    leaves = sparsity.top_k(0.25, per="leaf")({"a": jnp.arange(4.0), "b": jnp.arange(8.0)})
+    np.testing.assert_array_equal(leaves["a"], [0, 0, 0, 3])
+    np.testing.assert_array_equal(leaves["b"], [0, 0, 0, 0, 0, 0, 6, 7])
     rows = sparsity.top_k(0.25, per="row")(jnp.asarray(MATRIX, jnp.float32))
     want = np.stack([references.top_k(row, 1) for row in MATRIX])
     np.testing.assert_array_equal(rows, want.astype(np.float32))
@@ -172,7 +175,7 @@ def test_top_k_of_an_impossible_share_is_refused(share):
 
 
 def test_other_bad_arguments_are_refused():
-    with pytest.raises(ValueError, match="'all' or per 'row'"):
+    with pytest.raises(ValueError, match="'leaf' or 'row'"):
         sparsity.top_k(0.5, per="column")
     with pytest.raises(ValueError, match="ratio between 0 and 1"):
         sparsity.elastic_net(1.5)
