@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments import density_curve, few_shot, training_loop, two_tasks
+from experiments import density_curve, few_shot, judging, training_loop, two_tasks
 from jaxmeta import TrainState, checkpoint
 
 TINY = ["--dataset", "omniglot", "--network", "conv4", "--width", "2", "--steps", "3"]
@@ -168,3 +168,15 @@ def test_two_tasks_and_density_curve_write_their_results(tmp_path):
     curves = json.loads((tmp_path / "b" / "result.json").read_text())["curves"]
     assert curves["two_tasks"][0]["density"] <= 0.1
     assert (tmp_path / "b" / "density_curve.png").exists()
+
+
+@pytest.mark.parametrize(
+    "path",
+    sorted(few_shot.CHECKPOINTS.glob("*/*.ckpt")),
+    ids=lambda path: f"{path.parent.name}-{path.stem}",
+)
+def test_shipped_checkpoints_can_be_read_and_are_small(path):
+    trained = judging.load_trained(path)
+    assert trained.config.dataset == path.parent.name and trained.seconds > 0
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(trained.theta))
+    assert path.stat().st_size < 1_000_000
