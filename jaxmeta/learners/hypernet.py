@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta.learners.common import ABSENT, one_hot_labels, read_support
+from jaxmeta.networks.base import unit_rms
 from jaxmeta.networks.mlp import dense, dense_init, mlp, mlp_apply
 from jaxmeta.types import Array, Examples, MetaLearner, Network, PyTree, Task
 from jaxmeta.validation import check_positive
@@ -101,7 +102,7 @@ def hypernet(
                 task.append(_masked_mean(rows, support.mask > 0))
         if reads_description:
             task.append(describe.apply(theta["describe"], _vector(description))[0])
-        return _Context(_unit_rms(jnp.concatenate(task)), classes, present)
+        return _Context(unit_rms(jnp.concatenate(task)), classes, present)
 
     def adapt(
         theta: PyTree, support: Examples, *, description: PyTree = None, key: Array | None = None
@@ -115,7 +116,7 @@ def hypernet(
             layers.append(_emit(last, context.task))
         else:
             task = jnp.broadcast_to(context.task, (out_size, len(context.task)))
-            contexts = jnp.concatenate([task, _unit_rms(context.classes)], axis=-1)
+            contexts = jnp.concatenate([task, unit_rms(context.classes)], axis=-1)
             layers.append(_emit_columns(last, jnp.where(context.present[:, None], contexts, 0.0)))
         return EmittedMLP(tuple(layers), context.present)
 
@@ -148,11 +149,6 @@ def _masked_mean(rows: Array, real: Array) -> Array:
 def _class_means(rows: Array, members: Array) -> tuple[Array, Array]:
     counts = members.sum(axis=0)
     return members.T @ rows / jnp.maximum(counts, 1.0)[:, None], counts > 0
-
-
-def _unit_rms(context: Array) -> Array:
-    """Contexts of mean square one, so that what they emit keeps its scale."""
-    return context * jax.lax.rsqrt(jnp.square(context).mean(axis=-1, keepdims=True) + 1e-6)
 
 
 # Emission: an affine map of the context for each kernel (or each of its two factors) and bias.

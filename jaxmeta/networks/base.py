@@ -32,7 +32,7 @@ def from_nnx(build: Callable) -> PairNetwork:
     Examples:
       >>> network = from_nnx(lambda rngs: nnx.Linear(784, 64, rngs=rngs))
     """
-    from flax import nnx  # imported here: the core does not need flax
+    from flax import nnx  # imported here: slow to import, and no other network needs it
 
     # The graph definition holds the structure only, so an abstract module gives it for free.
     graph, _ = nnx.split(nnx.eval_shape(lambda: build(nnx.Rngs(0))))
@@ -55,14 +55,14 @@ def identity() -> PairNetwork:
     return PairNetwork(lambda key, x: (), lambda params, x: x.reshape(len(x), -1))
 
 
+def unit_rms(x: Array) -> Array:
+    """Rows of `x [..., F]` scaled to mean square one."""
+    return x * jax.lax.rsqrt(jnp.square(x).mean(axis=-1, keepdims=True) + 1e-6)
+
+
 def rms_norm() -> PairNetwork:
-    """Rows `[N, F]` scaled to mean square one; no parameters."""
-
-    def apply(params: PyTree, x: Array) -> Array:
-        del params
-        return x * jax.lax.rsqrt(jnp.square(x).mean(axis=-1, keepdims=True) + 1e-6)
-
-    return PairNetwork(lambda key, x: (), apply)
+    """`unit_rms` as a network without parameters."""
+    return PairNetwork(lambda key, x: (), lambda params, x: unit_rms(x))
 
 
 def chain(*networks: Network) -> PairNetwork:
