@@ -51,6 +51,7 @@ class TrainConfig:
     weight_decay: float = 0.05
     jitter: float = 1.0
     rotations: bool = False
+    reflections: bool = False
     eta: float = 0.0
     density: float = 1.0
     num_classes: int = 1
@@ -68,14 +69,15 @@ class TrainConfig:
 
 
 DATASET_DEFAULTS: dict[str, dict[str, Any]] = {
-    # Syllabics are turned into each other to change the vowel: turned letters are no new classes.
-    "glyphs": {"rotations": False},
+    # Syllabics are turned and mirrored to change the vowel: turned letters are no new classes.
+    "glyphs": {"rotations": False, "reflections": False},
     "omniglot": {
         "rotations": True,
+        "reflections": True,
         "width": 32,
         "ways": 64,
         "queries": 3,
-        "steps": 8500,
+        "steps": 16_000,
         "learning_rate": 6e-3,
     },
 }
@@ -126,6 +128,7 @@ def build_training(config: TrainConfig, data: tasks.ImageClasses):
             data,
             batch_size=config.ways * (config.shots + config.queries),
             rotations=config.rotations,
+            reflections=config.reflections,
             jitter=config.jitter,
         )
     else:
@@ -142,6 +145,7 @@ def build_training(config: TrainConfig, data: tasks.ImageClasses):
             shots=(config.shots, config.most_shots or config.shots),
             queries=config.queries,
             rotations=config.rotations,
+            reflections=config.reflections,
             jitter=config.jitter,
         )
     return learner, loss_fn, sampler, outer_optimiser(config)
@@ -160,8 +164,8 @@ def load_train_data(config: TrainConfig, data_dir: str | None, download: bool):
         data = tasks.glyphs("train")
     else:
         data = tasks.omniglot(_omniglot_dir(data_dir), "background", download=download)
-    turns = 4 if config.rotations else 1
-    return data, replace(config, num_classes=turns * len(data.images))
+    orientations = (4 if config.rotations else 1) * (2 if config.reflections else 1)
+    return data, replace(config, num_classes=orientations * len(data.images))
 
 
 def load_eval_data(dataset: str, data_dir: str | None, eval_data: str | None, download: bool):

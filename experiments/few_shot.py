@@ -83,6 +83,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     group.add_argument("--learning-rate", type=float)
     group.add_argument("--jitter", type=float)
     group.add_argument("--rotations", action=argparse.BooleanOptionalAction, default=None)
+    group.add_argument("--reflections", action=argparse.BooleanOptionalAction, default=None)
     group.add_argument("--eta", type=float, help="weight of the L1 penalty on w")
     group.add_argument("--density", type=float, help="share of w that leaves adapt non-zero")
     return parser.parse_args(arguments)

@@ -19,8 +19,15 @@ COUNTS = np.array([7, 4, 5, 6, 7, 4, 7, 5, 6], np.int32)
 GROUPS = np.array([1, 1, 1, 0, 1, 1, 0, 1, 1], np.int32)  # two classes and seven
 KEYS = jax.random.split(jax.random.key(0), 300)
 VARIABLE = {"ways": (2, 5), "shots": (1, 3), "queries": 1}
-TURNED = VARIABLE | {"ways": (2, 3), "rotations": True, "within_group": True}
-BATCH = {"num_keys": 30, "batch_size": 32, "rotations": True}
+ROTATIONS = {"rotations": True, "reflections": False}
+SYMMETRIES = {  # the orientations that each choice of symmetries counts as classes
+    "none": ({}, [0]),
+    "rotations": (ROTATIONS, [0, 1, 2, 3]),
+    "reflections": ({"rotations": False, "reflections": True}, [0, 4]),
+    "both": ({"rotations": True, "reflections": True}, list(range(8))),
+}
+TURNED = VARIABLE | {"ways": (2, 3), "within_group": True} | ROTATIONS
+BATCH = {"num_keys": 40, "batch_size": 32}
 jitter = jax.jit(affine_jitter)
 
 
@@ -37,14 +44,14 @@ def make_data():
 
 DATA = make_data()
 WHICH = {
-    np.rot90(DATA.images[k, m], r).tobytes(): (k, m, r)
-    for k, m, r in product(range(CLASSES), range(CAPACITY), range(4))
+    np.rot90(DATA.images[k, m, :, :: -1 if r > 3 else 1], r).tobytes(): (k, m, r)
+    for k, m, r in product(range(CLASSES), range(CAPACITY), range(8))
     if m < COUNTS[k]
 }
 
 
 def decode(x):
-    """`(class, instance, quarter turns)` of each of `x [..., H, W, 1]`: int `[..., 3]`."""
+    """`(class, instance, orientation)` of each of `x [..., H, W, 1]`: int `[..., 3]`."""
     flat = np.rint(np.asarray(x) * 255).astype(np.uint8).reshape(-1, SIDE, SIDE)
     # A padding instance, or an image changed by a single grey level, is a KeyError here.
     rows = [WHICH[image.tobytes()] for image in flat]
@@ -63,9 +70,10 @@ def assert_same(got, want, atol=0.0):
         np.testing.assert_allclose(a, b, rtol=0, atol=atol)
 
 
-@pytest.mark.parametrize("turns", [1, 4])
-def test_support_and_query_show_distinct_images_of_the_labelled_classes(turns):
-    tasks = draw(episodes, ways=4, shots=2, queries=2, rotations=turns > 1)
+@pytest.mark.parametrize("symmetries", SYMMETRIES)
+def test_support_and_query_show_distinct_images_of_the_labelled_classes(symmetries):
+    options, orientations = SYMMETRIES[symmetries]
+    tasks = draw(episodes, ways=4, shots=2, queries=2, **options)
     ways = np.repeat(np.arange(4), 2)
     for part in (tasks.support, tasks.query):  # balanced: as many rows of each class
         assert np.all(part.y == ways) and np.all(part.mask == 1)
@@ -76,8 +84,10 @@ def test_support_and_query_show_distinct_images_of_the_labelled_classes(turns):
         kinds = [{(k, r) for k, _, r in rows[np.tile(ways, 2) == way]} for way in range(4)]
         assert [len(kind) for kind in kinds] == [1] * 4 and len(set.union(*kinds)) == 4
         repeats.add(4 - len({k for kind in kinds for k, _ in kind}))
-    assert (repeats > {0}) == (turns > 1)  # a class in two turns is two classes
-    assert len({tuple(row) for row in seen.reshape(-1, 3)}) == COUNTS.sum() * turns  # all in reach
+    assert (repeats > {0}) == (len(orientations) > 1)  # a class in two turns is two classes
+    reach = COUNTS.sum() * len(orientations)
+    assert len({tuple(row) for row in seen.reshape(-1, 3)}) == reach
+    assert sorted(set(seen[..., 2].ravel().tolist())) == orientations
     shares = np.bincount(seen[:, :8:2, 0].ravel()) / (4 * len(KEYS))
     np.testing.assert_allclose(shares, 1 / CLASSES, atol=4 * (CLASSES * 4 * len(KEYS)) ** -0.5)
 
@@ -159,14 +169,16 @@ def test_images_stay_uint8_and_only_what_is_drawn_becomes_float(build):
     assert x.dtype == jnp.float32 and x.min() >= 0 and x.max() == 1  # the marked corner is 255
 
 
-@pytest.mark.parametrize("turns", [1, 4])
-def test_batches_label_class_and_turn(turns):
-    batches = draw(class_batches, **(BATCH | {"rotations": turns > 1}))
+@pytest.mark.parametrize("symmetries", SYMMETRIES)
+def test_batches_label_class_and_orientation(symmetries):
+    options, orientations = SYMMETRIES[symmetries]
+    batches = draw(class_batches, **BATCH, **options)
     seen = decode(batches.query.x)
-    np.testing.assert_array_equal(batches.query.y, seen[..., 2] * CLASSES + seen[..., 0])
-    assert set(batches.query.y.ravel().tolist()) == set(range(turns * CLASSES))
+    which = np.searchsorted(orientations, seen[..., 2])
+    np.testing.assert_array_equal(batches.query.y, which * CLASSES + seen[..., 0])
+    assert set(batches.query.y.ravel().tolist()) == set(range(len(orientations) * CLASSES))
     assert len({(k, m) for k, m, _ in seen.reshape(-1, 3)}) == COUNTS.sum()
-    np.testing.assert_array_equal(batches.query.mask, np.ones((30, 32)))
+    np.testing.assert_array_equal(batches.query.mask, np.ones((40, 32)))
     assert_same(batches.support, batches.query)
 
 

@@ -1,4 +1,4 @@
-"""Maps of images that keep what they show: quarter turns and small affine jitter."""
+"""Maps of images: the symmetries of the square, and small affine jitter."""
 
 import jax
 import jax.numpy as jnp
@@ -6,10 +6,11 @@ import jax.numpy as jnp
 from jaxmeta.types import Array
 
 
-def turn(x: Array, quarters: Array) -> Array:
-    """`x [N, H, W, 1]` turned by a number of quarter turns."""
+def orient(x: Array, orientation: Array) -> Array:
+    """`x [N, H, W, 1]` in one of the square's 8 orientations: quarter turns, from 4 on mirrored."""
+    x = jnp.where(orientation < 4, x, x[:, :, ::-1])
     turned = [jnp.rot90(x, k, axes=(1, 2)) for k in range(4)]
-    return jnp.select([quarters == k for k in range(4)], turned)
+    return jnp.select([orientation % 4 == k for k in range(4)], turned)
 
 
 def affine_jitter(key: Array, x: Array, strength: float) -> Array:

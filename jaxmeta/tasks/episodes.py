@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmeta.tasks.augment import affine_jitter, turn
+from jaxmeta.tasks.augment import affine_jitter, orient
 from jaxmeta.tasks.images import ImageClasses
 from jaxmeta.types import Array, Examples, Sampler, Task
 from jaxmeta.validation import check_positive
@@ -19,6 +19,7 @@ def episodes(
     shots: Size = 1,
     queries: int = 5,
     rotations: bool = False,
+    reflections: bool = False,
     within_group: bool = False,
     jitter: float = 0.0,
 ) -> Sampler:
@@ -35,6 +36,7 @@ def episodes(
       shots: support images of each class, or a range likewise.
       queries: query images of each class.
       rotations: count each class turned by 90, 180 and 270 degrees as three more classes.
+      reflections: count each class, and each of its turns, mirrored as one more class.
       within_group: draw all classes of a task from one group (one alphabet, one script).
       jitter: size of a random affine map of each image, 0 for none; 1 turns by up to 0.2 radians,
         scales and shears by up to 0.2 and shifts by up to 2 pixels.
@@ -52,18 +54,18 @@ def episodes(
     check_positive(queries=queries)
     _check_images(data, rotations, jitter)
     pool, pool_sizes = _class_pools(data, within_group)
-    num_turns = 4 if rotations else 1
-    _check_supply(data, pool_sizes * num_turns, most_ways, most_shots + queries)
+    orientations = _orientations(rotations, reflections)
+    _check_supply(data, pool_sizes * len(orientations), most_ways, most_shots + queries)
 
     images, counts = jnp.asarray(data.images), jnp.asarray(data.counts)
     per_class = most_shots + queries
 
     def sampler(key: Array) -> Task:
         class_key, size_key, row_key, jitter_key = jax.random.split(key, 4)
-        classes, turns = _draw_classes(class_key, pool, pool_sizes, num_turns, most_ways)
+        classes, which = _draw_classes(class_key, pool, pool_sizes, len(orientations), most_ways)
         rows = _draw_rows(row_key, counts[classes], data.images.shape[1], per_class)
         x = _scaled(images[classes[:, None], rows])
-        x = jax.vmap(turn)(x, turns) if rotations else x
+        x = jax.vmap(orient)(x, orientations[which]) if len(orientations) > 1 else x
         if jitter:
             flat = affine_jitter(jitter_key, x.reshape(-1, *x.shape[2:]), jitter)
             x = flat.reshape(x.shape)
@@ -79,7 +81,12 @@ def episodes(
 
 
 def class_batches(
-    data: ImageClasses, *, batch_size: int = 256, rotations: bool = False, jitter: float = 0.0
+    data: ImageClasses,
+    *,
+    batch_size: int = 256,
+    rotations: bool = False,
+    reflections: bool = False,
+    jitter: float = 0.0,
 ) -> Sampler:
     """A sampler of ordinary supervised batches over all classes, for `pretrain_objective`.
 
@@ -88,6 +95,7 @@ def class_batches(
       batch_size: images of a batch.
       rotations: count turned classes as classes of their own, as in `episodes`; class `k` turned
         by `r` quarters is label `r * K + k`.
+      reflections: mirrored classes likewise; their labels follow those of all turns.
       jitter: as in `episodes`.
 
     Returns:
@@ -98,16 +106,17 @@ def class_batches(
     _check_images(data, rotations, jitter)
     images, counts = jnp.asarray(data.images), jnp.asarray(data.counts)
     num_classes = len(data.images)
-    num_turns = 4 if rotations else 1
+    orientations = _orientations(rotations, reflections)
 
     def sampler(key: Array) -> Task:
         label_key, row_key, jitter_key = jax.random.split(key, 3)
-        labels = jax.random.randint(label_key, (batch_size,), 0, num_classes * num_turns)
+        labels = jax.random.randint(label_key, (batch_size,), 0, num_classes * len(orientations))
         classes = labels % num_classes
         rows = jax.random.randint(row_key, (batch_size,), 0, counts[classes])
         x = _scaled(images[classes, rows])
-        if rotations:
-            x = jax.vmap(lambda image, turns: turn(image[None], turns)[0])(x, labels // num_classes)
+        if len(orientations) > 1:
+            which = orientations[labels // num_classes]
+            x = jax.vmap(lambda image, way: orient(image[None], way)[0])(x, which)
         x = affine_jitter(jitter_key, x, jitter) if jitter else x
         batch = Examples(x, labels, jnp.ones(batch_size))
         return Task(support=batch, query=batch)
@@ -118,6 +127,12 @@ def class_batches(
 def _scaled(images: Array) -> Array:
     """uint8 `[..., H, W]` to float `[..., H, W, 1]` in [0, 1]."""
     return images[..., None].astype(jnp.float32) / 255.0
+
+
+def _orientations(rotations: bool, reflections: bool) -> Array:
+    """The orientations that count as classes, as `orient` numbers them."""
+    turns = np.arange(4 if rotations else 1)
+    return jnp.asarray(np.concatenate([turns, turns + 4]) if reflections else turns)
 
 
 def _range(name: str, size: Size) -> tuple[int, int]:
@@ -162,7 +177,7 @@ def _check_supply(data: ImageClasses, pool_sizes: np.ndarray, ways: int, per_cla
     if ways > pool_sizes.min():
         raise ValueError(
             f"episodes was asked for {ways} ways, but the data hold {pool_sizes.min()} classes"
-            f"{' in the smallest group' if len(pool_sizes) > 1 else ''} (rotations included); ask "
+            f"{' in the smallest group' if len(pool_sizes) > 1 else ''} (symmetries included); ask "
             "for fewer ways, or for rotations=True, or leave out groups that are too small "
             "(tasks.keep_groups)."
         )
@@ -174,21 +189,21 @@ def _check_supply(data: ImageClasses, pool_sizes: np.ndarray, ways: int, per_cla
 
 
 def _draw_classes(
-    key: Array, pool: Array, pool_sizes: np.ndarray, num_turns: int, ways: int
+    key: Array, pool: Array, pool_sizes: np.ndarray, num_orientations: int, ways: int
 ) -> tuple[Array, Array]:
-    """Distinct (class, quarter turns) pairs of one group: `classes [C]`, `turns [C]`."""
+    """Distinct pairs of a class of one group and an orientation: both `[C]`."""
     group_key, order_key = jax.random.split(key)
     # Groups are drawn in proportion to their classes, so that each class is as likely.
     group = jax.random.choice(
         group_key, len(pool_sizes), p=jnp.asarray(pool_sizes / pool_sizes.sum(), jnp.float32)
     )
     size = jnp.asarray(pool_sizes)[group]
-    num_slots = pool.shape[1] * num_turns
+    num_slots = pool.shape[1] * num_orientations
     slots = jnp.arange(num_slots)
     noise = jax.random.uniform(order_key, (num_slots,))
     # Slots past the group's size sort last; a full sort is cheap beside the images.
-    chosen = jnp.argsort(jnp.where(slots // num_turns < size, noise, 2.0))[:ways]
-    return pool[group, chosen // num_turns], chosen % num_turns
+    chosen = jnp.argsort(jnp.where(slots // num_orientations < size, noise, 2.0))[:ways]
+    return pool[group, chosen // num_orientations], chosen % num_orientations
 
 
 def _draw_rows(key: Array, counts: Array, capacity: int, per_class: int) -> Array:
