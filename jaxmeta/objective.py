@@ -6,6 +6,7 @@ from types import MappingProxyType
 import jax.numpy as jnp
 
 from jaxmeta import sparsity
+from jaxmeta.masking import blank_padding
 from jaxmeta.types import Array, LossFn, MetaLearner, Penalty, PyTree, Task, TaskLoss
 
 Weight = float | Callable[[Array], Array]
@@ -64,13 +65,12 @@ def meta_objective(
         theta: PyTree, task: Task, key: Array | None, step: Array | int = 0
     ) -> tuple[Array, dict[str, Array]]:
         w = learner.adapt(theta, task.support, description=task.description, key=key)
-        z = learner.predict(theta, w, task.query.x)
-        error = task_loss(z, task.query.y, task.query.mask)
+        query = blank_padding(task.query)
+        z = learner.predict(theta, w, query.x)
+        error = task_loss(z, query.y, query.mask)
         complexity = jnp.zeros(()) if penalty is None else penalty(w)
         loss = _at(alpha, step) * error + _at(eta, step) * complexity
-        report = {
-            name: metric(z, task.query.y, task.query.mask) for name, metric in metrics.items()
-        }
+        report = {name: metric(z, query.y, query.mask) for name, metric in metrics.items()}
         report |= {"loss": loss, "task_loss": error, "penalty": complexity}
         return loss, report | {"density": sparsity.density(w)}
 

@@ -4,6 +4,7 @@ Arguments are NumPy arrays; `mask` is 1 for a real row. Nothing here is fast or 
 """
 
 import numpy as np
+import scipy.stats
 
 
 def cross_entropy(z, y, mask):
@@ -14,6 +15,17 @@ def cross_entropy(z, y, mask):
 
 def squared_error(z, y, mask):
     return np.mean([np.mean((z[i] - y[i]) ** 2) for i in np.flatnonzero(mask)])
+
+
+def gaussian(z, y, mask):
+    """Negative log-likelihood of the real rows, by the density of the normal distribution."""
+    size = y.shape[1]
+    return np.mean(
+        [
+            -scipy.stats.norm.logpdf(y[i], z[i, :size], np.exp(z[i, size:])).sum()
+            for i in np.flatnonzero(mask)
+        ]
+    )
 
 
 def accuracy(z, y, mask):
@@ -76,6 +88,105 @@ def logistic_regression(query, features, y, mask, penalty, ways, num_steps=5000,
         kernel = kernel - rate * (features.T @ error + penalty * kernel)
         bias = bias - rate * error.sum(axis=0)
     return unit(query) @ kernel + bias
+
+
+def ridge(query, features, targets, mask, regulariser):
+    """Outputs `[N, D]` by least squares on rows that ask for V = 0, one column of X being ones."""
+
+    def design(rows):
+        return np.column_stack([rows / np.sqrt(rows.shape[1]), np.ones(len(rows))])
+
+    x, y = design(features[mask > 0]), targets[mask > 0]
+    x = np.concatenate([x, np.sqrt(regulariser) * np.eye(x.shape[1])])
+    y = np.concatenate([y, np.zeros((len(x) - len(y), y.shape[1]))])
+    return design(query) @ np.linalg.lstsq(x, y, rcond=None)[0]
+
+
+def ridge_classifier(theta, query, features, y, mask, ways):
+    solved = ridge(query, features, np.eye(ways)[y], mask, np.exp(theta["log_regulariser"]))
+    return np.exp(theta["log_scale"]) * solved + theta["offset"]
+
+
+def relation(compare, query, features, y, mask, ways):
+    means = class_means(features, y, mask, ways)
+    return np.array(
+        [[mlp(compare, np.concatenate([q, m])[None])[0, 0] for m in means] for q in query]
+    )
+
+
+# Attention and what is built on it.
+
+
+def attend(query, keys, values, num_heads, bias=None):
+    """What one row `[E]` reads of the rows it may read, head by head; bias `[H, S]`."""
+    bias = np.zeros((num_heads, len(keys))) if bias is None else bias
+    blocks = (np.split(each, num_heads, axis=-1) for each in (query, keys, values))
+    read = [
+        np.exp(log_softmax(k @ q / np.sqrt(len(q)) + b)) @ v
+        for q, k, v, b in zip(*blocks, bias, strict=True)
+    ]
+    return np.concatenate(read)
+
+
+def neural_process(theta, query, features, y, mask, num_heads=2, min_std=0.01):
+    """Means and log standard deviations; a latent, if there is one, is at its mean."""
+    features, y = features[mask > 0], y[mask > 0]
+    values = mlp(theta["phi"], np.column_stack([features, y]))
+    out = []
+    for q in query:
+        parts = [q]
+        if "locate" in theta:
+            keys = mlp(theta["locate"], features)
+            parts.append(attend(mlp(theta["locate"], q[None])[0], keys, values, num_heads))
+        if "latent" in theta:
+            parts.append(np.split(dense(theta["latent"], values.mean(axis=0)), 2)[0])
+        if len(parts) == 1:
+            parts.append(values.mean(axis=0))
+        mean, raw = np.split(mlp(theta["decoder"], np.concatenate(parts)[None])[0], 2)
+        out.append(np.concatenate([mean, np.log(min_std + np.log1p(np.exp(raw)))]))
+    return np.stack(out)
+
+
+def in_context(theta, query, features, y, mask, num_heads=2):
+    """Logits of as many classes as there are labels, or targets."""
+    features, y = features[mask > 0], y[mask > 0]
+    support, query = dense(theta["embed"], features), dense(theta["embed"], query)
+    classify = y.ndim == 1
+    if not classify:
+        support = support + dense(theta["target"], y)
+    for layer in theta["layers"]:
+        keys, values = (dense(layer[name], unit_rms(support)) for name in ("key", "value"))
+        alike = [np.outer(layer["same_class"], y == label) if classify else None for label in y]
+        query = np.stack([transform(layer, q, keys, values, num_heads) for q in query])
+        support = np.stack(
+            [
+                transform(layer, s, keys, values, num_heads, bias)
+                for s, bias in zip(support, alike, strict=True)
+            ]
+        )
+    if not classify:
+        return dense(theta["readout"], unit_rms(query))
+    means = class_means(unit(support), y, np.ones(len(y)), y.max() + 1)
+    return np.exp(theta["log_scale"]) * unit(query) @ means.T
+
+
+def transform(layer, token, keys, values, num_heads, bias=None):
+    """One token `[E]` after one pre-norm layer of a transformer."""
+    read = attend(dense(layer["query"], unit_rms(token)), keys, values, num_heads, bias)
+    token = token + dense(layer["out"], read)
+    return token + dense(layer["down"], gelu(dense(layer["up"], unit_rms(token))))
+
+
+def dense(layer, x):
+    return x @ layer["kernel"] + layer["bias"]
+
+
+def gelu(x):
+    return 0.5 * x * (1.0 + np.tanh(np.sqrt(2.0 / np.pi) * (x + 0.044715 * x**3)))
+
+
+def unit_rms(x):
+    return x / np.sqrt((x**2).mean(axis=-1, keepdims=True) + 1e-6)
 
 
 # Full-context embeddings.

@@ -11,12 +11,16 @@ import pytest
 import references
 
 import jaxmeta
-from jaxmeta import learners, losses, meta_objective, networks, training
+from jaxmeta import learners, losses, meta_objective, networks, sparsity, training
 from jaxmeta import tasks as families
-from jaxmeta.types import Examples
+from jaxmeta.types import Examples, Task
 
 NET = networks.mlp([8])
 hypernet = functools.partial(learners.hypernet, NET, hidden=(5,), context_size=6)
+in_context = functools.partial(learners.in_context, NET, size=8, num_heads=2)
+neural_process = functools.partial(
+    learners.neural_process, NET, representation_size=6, hidden=(7,), num_heads=2
+)
 LEARNERS = {
     "matching": learners.matching(NET, ways=3),
     "matching full context": learners.matching(NET, ways=3, full_context=True),
@@ -32,6 +36,15 @@ LEARNERS = {
     "hypernet both": hypernet(out_size=3, source="both"),
     "hypernet low rank": hypernet(out_size=3, rank=2),
     "hypernet regression": hypernet(out_size=1),
+    "ridge of few rows": learners.ridge(NET, ways=3),
+    "ridge of many rows": learners.ridge(networks.mlp([4]), ways=3),
+    "ridge regression": learners.ridge(NET, regulariser=0.1),
+    "relation": learners.relation(NET, hidden=(6,), ways=3),
+    "neural process regression": neural_process(),
+    "neural process attentive regression": neural_process(attention=True),
+    "neural process latent regression": neural_process(attention=True, latent=3),
+    "in context": in_context(ways=3),
+    "in context regression": in_context(num_layers=1),
 }
 ORDER_MATTERS = ["matching full context"]
 NOTHING_TO_LEARN = ["nearest neighbour"]
@@ -54,7 +67,10 @@ def jitted(name):
 def jitted_gradient(name):
     """`(theta, task, None) -> (loss, metrics), gradient` of the meta-objective, logits included."""
     task_loss = losses.squared_error if "regression" in name else losses.cross_entropy
-    loss_fn = meta_objective(LEARNERS[name], task_loss, metrics={"z": lambda z, y, mask: z})
+    # The penalty is there for the padded rows that a `w` may hold: they must not count either.
+    loss_fn = meta_objective(
+        LEARNERS[name], task_loss, sparsity.l1, eta=1e-3, metrics={"z": lambda z, y, mask: z}
+    )
     return jax.jit(jax.value_and_grad(loss_fn, has_aux=True))
 
 
@@ -172,7 +188,17 @@ ORACLES = {
     "prototypes cosine": lambda th, *rows: references.prototypes_cosine(*rows, scale(th), 3),
     "transfer centroid": lambda th, *rows: references.prototypes_cosine(*rows, scale(th), 3),
     "transfer logistic": lambda th, *rows: references.logistic_regression(*rows, 0.1, 3),
+    "ridge of few rows": lambda th, *rows: references.ridge_classifier(th, *rows, 3),
+    "ridge of many rows": lambda th, *rows: references.ridge_classifier(th, *rows, 3),
+    "ridge regression": lambda th, *rows: references.ridge(*rows, 0.1),
+    "relation": lambda th, *rows: references.relation(th["compare"], *rows, 3),
+    "neural process regression": references.neural_process,
+    "neural process attentive regression": references.neural_process,
+    "neural process latent regression": references.neural_process,
+    "in context": references.in_context,
+    "in context regression": references.in_context,
 }
+CLASSIFIERS = [name for name in ORACLES if "regression" not in name]
 MORE_CLASSIFIERS = ["nearest neighbour", "hypernet support"]
 
 
@@ -209,7 +235,7 @@ def test_hypernet_predicts_with_the_emitted_perceptron_of_the_given_rank(rank, t
     assert np.linalg.matrix_rank(w.layers[0]["kernel"]) == (rank or 5)
 
 
-@pytest.mark.parametrize("name", [*ORACLES, *MORE_CLASSIFIERS], scope="module")
+@pytest.mark.parametrize("name", [*CLASSIFIERS, *MORE_CLASSIFIERS], scope="module")
 def test_renaming_classes_renames_logits_and_an_absent_class_has_no_chance(name, draw, theta):
     task = draw(0)
     x, y, mask = task.support
@@ -223,7 +249,97 @@ def test_renaming_classes_renames_logits_and_an_absent_class_has_no_chance(name,
     np.testing.assert_allclose(chances.sum(axis=1), 1.0, rtol=1e-5)
 
 
-@pytest.mark.parametrize("build", [learners.matching, learners.prototypes])
+@pytest.mark.parametrize("num_rows", [3, 12])
+@pytest.mark.parametrize("intercept", [True, False])
+def test_ridge_solves_the_same_problem_with_fewer_and_with_more_rows_than_features(
+    num_rows, intercept, x64
+):
+    rng = np.random.default_rng(0)
+    x, y, query = (rng.normal(size=(rows, n)) for rows, n in ((num_rows, 5), (num_rows, 2), (4, 5)))
+    learner = learners.ridge(networks.identity(), regulariser=0.3, intercept=intercept)
+    support, rows = Examples(x, y, np.ones(num_rows)), Examples(query, y[:0], None)
+    theta = {"network": (), "log_regulariser": np.log(0.3)}
+    got = jax.jit(functools.partial(logits, learner))(theta, Task(support, rows))
+    if intercept:
+        want = references.ridge(query, x, y, support.mask, 0.3)
+    else:
+        system = x.T @ x / 5 + 0.3 * np.eye(5)
+        want = query @ np.linalg.solve(system, x.T @ y) / 5
+    np.testing.assert_allclose(got, want, rtol=1e-9)
+
+
+def test_ridge_stays_finite_where_the_rows_repeat_and_the_regulariser_is_next_to_nothing(task):
+    learner = learners.ridge(networks.identity(), ways=3, regulariser=1e-12)
+    repeated = task.support._replace(x=1e3 * jnp.ones_like(task.support.x))
+    theta = learner.init(KEY, task)
+    gradient = jax.jit(jax.grad(meta_objective(learner, losses.cross_entropy), has_aux=True))
+    grad, metrics = gradient(theta, task._replace(support=repeated), None)
+    assert all(jnp.isfinite(leaf).all() for leaf in (metrics["loss"], *jax.tree.leaves(grad)))
+
+
+@pytest.mark.parametrize("build", [learners.ridge, learners.relation, in_context])
+def test_one_theta_serves_any_number_of_ways(build, task):
+    build = functools.partial(build, NET) if build is not in_context else build
+    theta = build(ways=3).init(KEY, task)
+
+    def run(ways, task):
+        return np.asarray(jax.jit(functools.partial(logits, build(ways=ways)))(theta, task))
+
+    z, wider_z = run(3, task), run(7, task)
+    np.testing.assert_allclose(wider_z[:, :3], z, rtol=1e-5)
+    np.testing.assert_array_equal(jax.nn.softmax(wider_z)[:, 3:], 0.0)
+    # Six classes of one row each: every class has its own logit, and its row finds it.
+    alone = task.support._replace(y=jnp.arange(6))
+    own = task._replace(support=alone, query=alone)
+    z = run(None, own)
+    assert z.shape == (6, 6) and len(np.unique(z[0])) == 6
+    if build.func is not learners.relation:  # its comparison is random before it is trained
+        np.testing.assert_array_equal(np.argmax(z, axis=1), alone.y)
+
+
+def test_neural_process_draws_its_latent_from_the_key_and_takes_the_mean_without():
+    learner, task = neural_process(latent=3), sinusoid(KEY)
+    theta = learner.init(KEY, task)
+    draw = jax.jit(jax.vmap(lambda key: learner.adapt(theta, task.support, key=key).summary))
+    draws = draw(jax.random.split(KEY, 4000))
+    params, support = jax.tree.map(np.asarray, (theta, task.support))
+    rows = np.column_stack([references.mlp(params["network"], support.x), support.y])
+    pooled = references.mlp(params["phi"], rows).mean(axis=0)
+    mean, raw = np.split(references.dense(params["latent"], pooled), 2)
+    w = learner.adapt(theta, task.support)
+    np.testing.assert_allclose(w.summary, mean, rtol=1e-4)
+    assert w.memory is None and learner.predict(theta, w, task.query.x).shape == (5, 2)
+    np.testing.assert_allclose(draws.mean(axis=0), mean, atol=0.06)
+    np.testing.assert_allclose(draws.std(axis=0), 0.1 + 0.9 * references.sigmoid(raw), rtol=0.05)
+
+
+@pytest.mark.parametrize("function", ["init", "adapt"])
+def test_neural_process_refuses_classes(function, task):
+    learner = neural_process()
+    arguments = (KEY, task) if function == "init" else ({}, task.support)
+    with pytest.raises(ValueError, match="regression"):
+        getattr(learner, function)(*arguments)
+
+
+@pytest.mark.parametrize(
+    "build, message",
+    [
+        (lambda: learners.ridge(NET, regulariser=0.0), "regulariser above zero"),
+        (lambda: learners.ridge(NET, scale=-1.0), "scale above zero"),
+        (lambda: learners.relation(NET, hidden=(0,)), "1 or more"),
+        (lambda: neural_process(attention=True, representation_size=7), "between 2 heads"),
+        (lambda: neural_process(latent=0), "latent must be 1 or more"),
+        (lambda: neural_process(min_std=0.0), "min_std above zero"),
+        (lambda: in_context(size=9), "between 2 heads"),
+        (lambda: in_context(num_layers=0), "num_layers must be 1 or more"),
+    ],
+)
+def test_settings_that_make_no_learner_are_refused(build, message):
+    with pytest.raises(ValueError, match=message):
+        build()
+
+
+@pytest.mark.parametrize("build", [learners.matching, learners.prototypes, learners.ridge])
 def test_labels_beyond_the_default_number_of_ways_are_refused(build, task):
     # Two rows give two columns; a label of 7 would belong to no class, and be lost in silence.
     support = Examples(task.support.x[:2], jnp.array([0, 7]), jnp.ones(2))

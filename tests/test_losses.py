@@ -9,17 +9,23 @@ import references
 from jaxmeta import losses
 
 RNG = np.random.default_rng(0)
-Z = RNG.normal(size=(6, 3)).astype(np.float32)
+Z = RNG.normal(size=(6, 4)).astype(np.float32)
 LABELS = np.array([0, 2, 1, -1, 1, -1], np.int32)
-TARGETS = RNG.normal(size=(6, 3)).astype(np.float32)
+TARGETS = RNG.normal(size=(6, 4)).astype(np.float32)
 MASK = (LABELS >= 0).astype(np.float32)
 
 CASES = {
     "cross_entropy": (losses.cross_entropy, references.cross_entropy, LABELS),
     "squared_error": (losses.squared_error, references.squared_error, TARGETS),
+    "squared_error beside a spread": (
+        losses.squared_error,
+        lambda z, y, mask: references.squared_error(z[:, :2], y, mask),
+        TARGETS[:, :2],
+    ),
+    "gaussian": (losses.gaussian, references.gaussian, TARGETS[:, :2]),
     "accuracy": (losses.accuracy, references.accuracy, LABELS),
 }
-SMOOTH = ["cross_entropy", "squared_error"]
+SMOOTH = [name for name in CASES if name != "accuracy"]
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -75,8 +81,25 @@ def test_cross_entropy_of_equal_logits_is_log_ways():
     np.testing.assert_allclose(got, np.log(5.0), rtol=1e-6)
 
 
+@pytest.mark.parametrize("name", [name for name in SMOOTH if name != "cross_entropy"])
+def test_regression_may_hold_anything_in_padded_rows_and_the_gradient_does_not_see_it(name):
+    loss, _, y = CASES[name]
+    padded = MASK[:, None] == 0
+    bad_z, bad_y = np.where(padded, np.float32(np.inf), Z), np.where(padded, np.float32(np.nan), y)
+    grad = jax.grad(loss)
+    np.testing.assert_array_equal(grad(bad_z, bad_y, MASK), grad(Z, y, MASK))
+
+
+@pytest.mark.parametrize("columns", [1, 3, 5])
 @pytest.mark.parametrize("shape", [(4,), (4, 2)])
-def test_squared_error_refuses_targets_of_another_shape(shape):
+def test_squared_error_refuses_targets_of_another_shape(shape, columns):
     # z [N, 1] against y [N] would broadcast to [N, N], and train on nonsense.
-    with jax.numpy_rank_promotion("allow"), pytest.raises(ValueError):
-        losses.squared_error(jnp.ones((4, 1)), jnp.ones(shape), jnp.ones(4))
+    with jax.numpy_rank_promotion("allow"), pytest.raises(ValueError, match=r"z \[N, D\]"):
+        losses.squared_error(jnp.ones((4, columns)), jnp.ones(shape), jnp.ones(4))
+
+
+@pytest.mark.parametrize("columns", [1, 2, 3, 5])
+@pytest.mark.parametrize("shape", [(4,), (4, 2)])
+def test_gaussian_refuses_anything_but_two_columns_a_target(shape, columns):
+    with jax.numpy_rank_promotion("allow"), pytest.raises(ValueError, match=r"z \[N, 2 D\]"):
+        losses.gaussian(jnp.ones((4, columns)), jnp.ones(shape), jnp.ones(4))

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxmeta.masking import blank_padding
 from jaxmeta.types import Array, Examples
 from jaxmeta.validation import check_examples
 
@@ -31,8 +32,7 @@ def read_support(support: Examples, ways: int | None) -> Examples:
       ValueError: if it is malformed, or a label is `ways` (by default the number of rows) or more.
     """
     check_examples(support, ways=len(support.y) if ways is None else ways)
-    real = (support.mask > 0).reshape(-1, *[1] * (support.x.ndim - 1))
-    return support._replace(x=jnp.where(real, support.x, 0.0))
+    return blank_padding(support)
 
 
 def one_hot_labels(support: Examples, ways: int | None) -> Array:

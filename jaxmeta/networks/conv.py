@@ -1,10 +1,13 @@
 """Convolutional encoders for small images, `x [N, H, W, C] -> [N, F]`, over plain pytrees.
 
-Each image is normalised by its own statistics, so an embedding depends on nothing but its image:
-the learners built on these encoders are inductive by construction.
+By default each image is normalised by its own statistics (`norm="layer"`), so an embedding depends
+on nothing but its image: the learners built on these encoders are inductive by construction. With
+`norm="batch"` the statistics are those of a batch: of the one that `condition` was shown, which
+fixes them, else of whatever batch is being embedded.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +17,28 @@ from jaxmeta.types import Array
 from jaxmeta.validation import check_positive
 
 Layer = dict[str, Array]
+Normalise = Callable[[Layer, Array], Array]
+Norm = Literal["layer", "batch"]
+
+
+class BatchNormNetwork(NamedTuple):
+    """A network normalised by batch statistics, which are parameters once they are known.
+
+    Attributes:
+      init: `(key, x [N, ...]) -> params`, without statistics.
+      apply: `(params, x) -> features [N, F]`, by the statistics in params, else by those of x.
+      condition: `(params, x, mask [N]) -> params` with the statistics of the real rows of x.
+      forget: `params -> params` without statistics.
+    """
+
+    init: Callable[[Array, Array], list[Layer]]
+    apply: Callable[[list[Layer], Array], Array]
+    condition: Callable[[list[Layer], Array, Array], list[Layer]]
+    forget: Callable[[list[Layer]], list[Layer]]
+
+
 _AXES = ("NHWC", "HWIO", "NHWC")
+_STATISTICS = ("mean", "variance")
 
 
 def _conv_init(key: Array, kernel: int, in_channels: int, out_channels: int) -> Layer:
@@ -35,10 +59,32 @@ def _conv(layer: Layer, x: Array, stride: int = 1) -> Array:
     )
 
 
-def _normalise(layer: Layer, x: Array) -> Array:
-    """Layer norm of each image over height, width and channels, then a learned scale and offset."""
+def _layer_norm(layer: Layer, x: Array) -> Array:
+    """Each image by its own mean and variance over height, width and channels."""
     mean = x.mean(axis=(1, 2, 3), keepdims=True)
     variance = jnp.square(x).mean(axis=(1, 2, 3), keepdims=True) - jnp.square(mean)
+    return _scaled(layer, x, mean, variance)
+
+
+def _batch_norm(layer: Layer, x: Array) -> Array:
+    """Each channel by the statistics in the layer, else by those of this batch."""
+    if "mean" not in layer:
+        layer = _with_statistics(layer, x, jnp.ones(len(x)))
+    mean, variance = (layer[name].astype(x.dtype)[None, None, None] for name in _STATISTICS)
+    return _scaled(layer, x, mean, variance)
+
+
+def _with_statistics(layer: Layer, x: Array, mask: Array) -> Layer:
+    """The layer and the mean and variance of each channel over the real rows of x."""
+    x = x.astype(layer["scale"].dtype)
+    share = mask.astype(x.dtype) / (jnp.maximum(mask.sum(), 1).astype(x.dtype) * x[0, :, :, 0].size)
+    mean = jnp.einsum("n,nhwc->c", share, x)
+    variance = jnp.einsum("n,nhwc->c", share, jnp.square(x - mean[None, None, None]))
+    return layer | {"mean": mean, "variance": variance}
+
+
+def _scaled(layer: Layer, x: Array, mean: Array, variance: Array) -> Array:
+    """Normalised, then a learned scale and offset."""
     normal = (x - mean) * jax.lax.rsqrt(jnp.maximum(variance, 0.0) + 1e-5)
     scale, offset = (layer[name].astype(x.dtype)[None, None, None] for name in ("scale", "offset"))
     return normal * scale + offset
@@ -53,9 +99,13 @@ def _max_pool(x: Array) -> Array:
 
 
 def _encoder(
-    shapes: Callable[[int], Sequence[tuple[int, int, int]]], forward: Callable
-) -> PairNetwork:
+    norm: Norm,
+    shapes: Callable[[int], Sequence[tuple[int, int, int]]],
+    forward: Callable[[list[Layer], Array, Normalise], Array],
+) -> PairNetwork | BatchNormNetwork:
     """A network from its kernel shapes (given the input channels) and its forward function."""
+    if norm not in ("layer", "batch"):
+        raise ValueError(f"Encoders are normalised by 'layer' or 'batch', got norm={norm!r}.")
 
     def init(key: Array, x: Array) -> list[Layer]:
         kernels = shapes(x.shape[-1])
@@ -65,15 +115,30 @@ def _encoder(
     def apply(params: list[Layer], x: Array) -> Array:
         if x.ndim != 4:
             raise ValueError(f"A convolutional encoder reads images [N, H, W, C], got {x.shape}.")
-        features = forward(params, x)
+        features = forward(params, x, _layer_norm if norm == "layer" else _batch_norm)
         if not features.size:
             raise ValueError(f"Images {x.shape} are too small: pooling leaves nothing of them.")
         return features.reshape(len(features), -1)
 
-    return PairNetwork(init, apply)
+    def condition(params: list[Layer], x: Array, mask: Array) -> list[Layer]:
+        measured = []
+
+        def measure(layer: Layer, x: Array) -> Array:
+            measured.append(_with_statistics(layer, x, mask))
+            return _batch_norm(measured[-1], x)
+
+        forward(forget(params), x, measure)
+        return measured
+
+    def forget(params: list[Layer]) -> list[Layer]:
+        return [{k: v for k, v in layer.items() if k not in _STATISTICS} for layer in params]
+
+    if norm == "layer":
+        return PairNetwork(init, apply)
+    return BatchNormNetwork(init, apply, condition, forget)
 
 
-def conv4(width: int = 64) -> PairNetwork:
+def conv4(width: int = 64, *, norm: Norm = "layer") -> PairNetwork | BatchNormNetwork:
     """The four-block encoder of the few-shot literature: conv 3x3, pool, normalise, relu.
 
     28x28 images give `[N, width]`. The pool goes before the normalisation, which then touches a
@@ -84,15 +149,18 @@ def conv4(width: int = 64) -> PairNetwork:
     """
     check_positive(width=width)
 
-    def forward(params: list[Layer], x: Array) -> Array:
+    def shapes(channels: int) -> list[tuple[int, int, int]]:
+        return [(3, channels, width)] + [(3, width, width)] * 3
+
+    def forward(params: list[Layer], x: Array, normalise: Normalise) -> Array:
         for layer in params:
-            x = jax.nn.relu(_normalise(layer, _max_pool(_conv(layer, x))))
+            x = jax.nn.relu(normalise(layer, _max_pool(_conv(layer, x))))
         return x
 
-    return _encoder(lambda channels: [(3, channels, width)] + [(3, width, width)] * 3, forward)
+    return _encoder(norm, shapes, forward)
 
 
-def residual(width: int = 32) -> PairNetwork:
+def residual(width: int = 32, *, norm: Norm = "layer") -> PairNetwork | BatchNormNetwork:
     """A small residual encoder: a strided 5x5 stem, then one residual block at each of 3 scales.
 
     28x28 images give `[N, 36 * width]`. The three scales have `width`, `3 * width` and
@@ -112,18 +180,18 @@ def residual(width: int = 32) -> PairNetwork:
         middle = [(3, first, second), (3, second, second), (1, first, second)]
         return stem_and_block + middle + [(3, second, third), (3, third, third), (1, second, third)]
 
-    def block(layers: list[Layer], x: Array) -> Array:
+    def block(layers: list[Layer], x: Array, normalise: Normalise) -> Array:
         inner, outer, *shortcut = layers
-        y = jax.nn.relu(_normalise(inner, _conv(inner, x)))
-        y = _normalise(outer, _conv(outer, y))
+        y = jax.nn.relu(normalise(inner, _conv(inner, x)))
+        y = normalise(outer, _conv(outer, y))
         for layer in shortcut:
-            x = _normalise(layer, _conv(layer, x))
+            x = normalise(layer, _conv(layer, x))
         return y + x
 
-    def forward(params: list[Layer], x: Array) -> Array:
-        x = jax.nn.relu(_normalise(params[0], _conv(params[0], x, stride=2)))
-        x = _max_pool(jax.nn.relu(block(params[1:3], x)))
-        x = _max_pool(jax.nn.relu(block(params[3:6], x)))
-        return block(params[6:], x)
+    def forward(params: list[Layer], x: Array, normalise: Normalise) -> Array:
+        x = jax.nn.relu(normalise(params[0], _conv(params[0], x, stride=2)))
+        x = _max_pool(jax.nn.relu(block(params[1:3], x, normalise)))
+        x = _max_pool(jax.nn.relu(block(params[3:6], x, normalise)))
+        return block(params[6:], x, normalise)
 
-    return _encoder(shapes, forward)
+    return _encoder(norm, shapes, forward)

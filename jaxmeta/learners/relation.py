@@ -1,0 +1,68 @@
+"""Relation networks: `w` is one mean embedding a class, and the comparison is learned."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+from jaxmeta.learners.common import ABSENT, one_hot_labels, read_support
+from jaxmeta.learners.prototypes import Prototypes
+from jaxmeta.networks.mlp import mlp
+from jaxmeta.types import Array, Examples, MetaLearner, Network, PyTree, Task
+
+
+def relation(
+    network: Network, *, hidden: Sequence[int] = (64,), ways: int | None = None
+) -> MetaLearner:
+    """Classify by a learned comparison of the query with each class mean.
+
+        w_c = mean of network(x_i) over the support rows of class c
+        z_c = g([network(x); w_c]),   g a perceptron of one output
+
+    The paper adds the rows of a class where this takes their mean, so that the number of shots
+    may vary, and it regresses a sigmoid of z_c to 0 and 1 by squared error; here z are logits for
+    cross-entropy.
+
+    Args:
+      network: `[N, ...] -> [N, F]`.
+      hidden: sizes of the hidden layers of g.
+      ways: static number of columns of the logits; by default the number of support rows.
+
+    Returns:
+      A learner whose `z` is `[N, C]` logits; any number of ways and shots, theta fits them all.
+
+    References:
+      Sung et al., Learning to compare: relation network for few-shot learning, arXiv:1711.06025.
+    """
+    compare = mlp([*hidden, 1])
+
+    def init(key: Array, task: Task) -> PyTree:
+        network_key, compare_key = jax.random.split(key)
+        params = network.init(network_key, task.support.x)
+        features = network.apply(params, task.support.x)
+        pairs = _pairs(features, features)
+        return {"network": params, "compare": compare.init(compare_key, pairs)}
+
+    def adapt(
+        theta: PyTree, support: Examples, *, description: PyTree = None, key: Array | None = None
+    ) -> Prototypes:
+        del description, key
+        support = read_support(support, ways)
+        members = one_hot_labels(support, ways)
+        counts = members.sum(axis=0)
+        features = network.apply(theta["network"], support.x)
+        return Prototypes(members.T @ features / jnp.maximum(counts, 1.0)[:, None], counts > 0)
+
+    def predict(theta: PyTree, w: Prototypes, x: Array) -> Array:
+        pairs = _pairs(network.apply(theta["network"], x), w.means)
+        z = compare.apply(theta["compare"], pairs).reshape(len(x), -1)
+        return jnp.where(w.present, z, ABSENT)
+
+    return MetaLearner(init, adapt, predict)
+
+
+def _pairs(features: Array, means: Array) -> Array:
+    """Every row of `features [N, F]` beside every row of `means [C, F]`: `[N * C, 2 F]`."""
+    shape = (len(features), *means.shape)
+    pair = [jnp.broadcast_to(features[:, None], shape), jnp.broadcast_to(means[None], shape)]
+    return jnp.concatenate(pair, axis=-1).reshape(-1, 2 * means.shape[-1])

@@ -1,0 +1,196 @@
+"""`fine_tune`: gradient steps on `w` over the support set, around any learner."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxmeta import inner
+from jaxmeta.masking import blank_padding
+from jaxmeta.types import Array, Examples, MetaLearner, PyTree, Task, TaskLoss
+from jaxmeta.validation import check_positive
+
+
+class LearnedOptimiser(NamedTuple):
+    """An inner optimiser with parameters of its own, which meta-optimisation learns.
+
+    Attributes:
+      init: `w -> parameters`, from the entries of w that move.
+      build: `parameters -> optax.GradientTransformation`.
+    """
+
+    init: Callable[[PyTree], PyTree]
+    build: Callable[[PyTree], optax.GradientTransformation]
+
+
+class Tuned(NamedTuple):
+    """theta of `fine_tune` with a learned optimiser; with a plain one it is the learner's own."""
+
+    learner: PyTree
+    optimiser: PyTree
+
+
+def fine_tune(
+    learner: MetaLearner,
+    loss: TaskLoss,
+    tx: optax.GradientTransformation | LearnedOptimiser,
+    num_steps: int,
+    *,
+    differentiate: inner.Differentiate = "full",
+    where: Callable[[PyTree], PyTree] | None = None,
+    proximity: float = 0.0,
+    count: Callable[[Examples], Array] | None = None,
+    tolerance: float = 0.0,
+    prepare: Callable[[PyTree, PyTree, Examples], PyTree] | None = None,
+    trajectory: bool = False,
+) -> MetaLearner:
+    """Adapt, then descend on the loss of the support set in `w`.
+
+        w_0 = adapt(theta, support)
+        w_{k+1} = w_k + tx(grad_w [loss(predict(theta, w_k, x), y) + proximity / 2 |w_k - w_0|^2])
+
+    The learner's `predict` must be differentiable in `w`; leaves of `w` that are not
+    floating-point stay as they are. theta does not depend on `num_steps`, unless a learned
+    optimiser has rates of each step: test with another number by wrapping with another number.
+
+    Args:
+      learner: any learner.
+      loss: `(z, y, mask) -> scalar` on the support rows.
+      tx: any optax optimiser, or a `LearnedOptimiser`. Adam is safe as it is: derivatives stay
+        finite where its square root meets a gradient of zero.
+      num_steps: steps K; the most of them, where `count` or `tolerance` stops earlier.
+      differentiate: how meta-optimisation sees the steps, see `jaxmeta.inner`.
+      where: `w -> tree of bools` (or a prefix of it), which entries move; all by default.
+      proximity: weight of the proximal term that ties `w` to `w_0`.
+      count: `support -> [] int`, the steps that this task takes, if fewer. May close over a traced
+        number: one program for all numbers of steps.
+      tolerance: a task stops once the norm of its gradient is this or less.
+      prepare: `(theta, w, support) -> w`, run before each prediction and at the end; puts into
+        `w` what depends on both, such as normalisation statistics.
+      trajectory: give `w_1 ... w_K` stacked, `[K, ...]` on every leaf, for losses of every step.
+
+    Raises:
+      ValueError: if `num_steps`, `proximity`, `tolerance` or `differentiate` is out of range.
+
+    References:
+      Finn, Abbeel and Levine, Model-agnostic meta-learning, arXiv:1703.03400.
+    """
+    check_positive(num_steps=num_steps)
+    if not (proximity >= 0 and tolerance >= 0):
+        raise ValueError(
+            "fine_tune needs a proximity and a tolerance of zero or more, got "
+            f"proximity={proximity}, tolerance={tolerance}."
+        )
+    mode = inner.resolve(differentiate)
+    evolved = isinstance(mode, inner.Evolution)
+    learned = isinstance(tx, LearnedOptimiser)
+    prepare = prepare or (lambda theta, w, support: w)
+
+    def parts(theta: PyTree) -> tuple[PyTree, optax.GradientTransformation]:
+        return (theta.learner, tx.build(theta.optimiser)) if learned else (theta, tx)
+
+    def init(key: Array, task: Task) -> PyTree:
+        theta = learner.init(key, task)
+        if not learned:
+            return theta
+        w = learner.adapt(theta, task.support, description=task.description)
+        return Tuned(theta, tx.init(_moving_and_fixed(w, where)[0]))
+
+    def objective(moving: PyTree, context: tuple[PyTree, PyTree, PyTree, Examples]) -> Array:
+        theta, fixed, anchor, support = context
+        w = prepare(theta, inner.merge(moving, fixed), support)
+        error = loss(learner.predict(theta, w, support.x), support.y, support.mask)
+        if proximity:
+            distance = optax.tree.norm(optax.tree.sub(moving, anchor), squared=True)
+            error = error + 0.5 * proximity * distance
+        return error
+
+    def tune(theta: PyTree, given: tuple[Examples, PyTree, Array | None]) -> PyTree:
+        support, description, key = given
+        theta, optimiser = parts(theta)
+        w = learner.adapt(theta, support, description=description, key=key)
+        moving, fixed = _moving_and_fixed(w, where)
+        support = blank_padding(support)
+        tuned = inner.descend(
+            objective,
+            moving,
+            (theta, fixed, moving, support),
+            inner.Descent(optimiser, num_steps, "full" if evolved else differentiate, tolerance),
+            count=None if count is None else count(support),
+            trajectory=trajectory,
+        )
+        finish = lambda moving: prepare(theta, inner.merge(moving, fixed), support)  # noqa: E731
+        return jax.vmap(finish)(tuned) if trajectory else finish(tuned)
+
+    def adapt(
+        theta: PyTree, support: Examples, *, description: PyTree = None, key: Array | None = None
+    ) -> PyTree:
+        if not evolved:
+            return tune(theta, (support, description, key))
+        noise_key, key = (None, None) if key is None else jax.random.split(key)
+        return inner.evolve(tune, mode)(theta, (support, description, key), noise_key)
+
+    def predict(theta: PyTree, w: PyTree, x: Array) -> Array:
+        return learner.predict(parts(theta)[0], w, x)
+
+    return MetaLearner(init, adapt, predict)
+
+
+def learned_rates(
+    rate: float, *, per: str = "entry", num_steps: int | None = None
+) -> LearnedOptimiser:
+    """Gradient descent whose step sizes are learned.
+
+    Args:
+      rate: where they start.
+      per: `"entry"` (Meta-SGD: a rate, and so a sign, for every number) or `"leaf"`.
+      num_steps: a rate for each of that many steps as well (MAML++); later steps use the last.
+
+    References:
+      Li et al., Meta-SGD, arXiv:1707.09835.
+      Antoniou, Edwards and Storkey, How to train your MAML, arXiv:1810.09502.
+    """
+    if per not in ("entry", "leaf"):
+        raise ValueError(f"learned_rates learns rates per 'entry' or 'leaf', got {per!r}.")
+    steps = () if num_steps is None else (num_steps,)
+
+    def init(w: PyTree) -> PyTree:
+        def rates(leaf: Array) -> Array:
+            return jnp.full(steps + (leaf.shape if per == "entry" else ()), rate, leaf.dtype)
+
+        return jax.tree.map(rates, w)
+
+    def build(rates: PyTree) -> optax.GradientTransformation:
+        def update(updates: PyTree, state: Array, params: PyTree = None) -> tuple[PyTree, Array]:
+            del params
+
+            def scaled(gradient: Array, rate: Array) -> Array:
+                rate = rate if num_steps is None else rate[jnp.minimum(state, num_steps - 1)]
+                return -jnp.broadcast_to(rate, gradient.shape) * gradient
+
+            return jax.tree.map(scaled, updates, rates), state + 1
+
+        return optax.GradientTransformation(lambda params: jnp.zeros((), jnp.int32), update)
+
+    return LearnedOptimiser(init, build)
+
+
+def _moving_and_fixed(w: PyTree, where: Callable[[PyTree], PyTree] | None) -> tuple[PyTree, PyTree]:
+    """The entries that descent moves, and the rest; None in each other's places."""
+    moves = jax.tree.map(inner.is_float, w)
+    if where is not None:
+        chosen = jax.tree.map(
+            lambda choice, part: jax.tree.map(lambda _: bool(choice), part), where(w), w
+        )
+        moves = jax.tree.map(lambda a, b: a and b, moves, chosen)
+    if not any(jax.tree.leaves(moves)):
+        raise ValueError(
+            "fine_tune was left with nothing to move: w has no floating-point entry that `where` "
+            "selects."
+        )
+    return (
+        jax.tree.map(lambda leaf, move: leaf if move else None, w, moves),
+        jax.tree.map(lambda leaf, move: None if move else leaf, w, moves),
+    )
