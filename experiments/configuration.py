@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import optax
 
 from jaxmeta import (
@@ -17,6 +18,7 @@ from jaxmeta import (
     tasks,
     transforms,
 )
+from jaxmeta.types import Array, LossFn, PyTree, Task
 
 LEARNERS = (
     "matching",
@@ -91,8 +93,13 @@ LEARNER_DEFAULTS: dict[str, dict[str, Any]] = {
 """Where a learner's training settings differ from those of its data set."""
 
 
-def build_learner(config: TrainConfig, ways: int) -> MetaLearner:
-    """The learner of a configuration for tasks of up to `ways` classes; theta fits any number."""
+def build_learner(
+    config: TrainConfig, ways: int, density: float | Array | None = None
+) -> MetaLearner:
+    """The learner of a configuration for tasks of up to `ways` classes.
+
+    `density` takes the place of the configuration's own, while the gate is closing.
+    """
     network = NETWORKS[config.network](config.width)
     build = {
         "matching": lambda: learners.matching(network, ways=ways),
@@ -100,10 +107,10 @@ def build_learner(config: TrainConfig, ways: int) -> MetaLearner:
         "prototypes": lambda: learners.prototypes(network, distance="cosine", ways=ways),
         "prototypes_euclidean": lambda: learners.prototypes(network, ways=ways),
         "hypernet": lambda: learners.hypernet(
-            # Few, well-scaled inputs: every one of them costs weights to emit.
-            networks.chain(network, networks.mlp([64]), networks.rms_norm()),
+            # A linear learner of all features: hidden layers cost points (BUILD_NOTES.md).
+            networks.chain(network, networks.rms_norm()),
             out_size=ways,
-            hidden=(64,),
+            hidden=(),
         ),
         "transfer": lambda: learners.transfer(network, num_classes=config.num_classes, ways=ways),
         "transfer_logistic": lambda: learners.transfer(
@@ -113,9 +120,18 @@ def build_learner(config: TrainConfig, ways: int) -> MetaLearner:
     }
     learner = build[config.learner]()
     if config.density != 1.0:
+        share = config.density if density is None else density
         # By leaf: the share of a class's weights does not depend on how many classes there are.
-        learner = transforms.sparsify(learner, sparsity.top_k(config.density, per="leaf"))
+        learner = transforms.sparsify(learner, sparsity.top_k(share, per="leaf"))
     return learner
+
+
+def closing_gate(config: TrainConfig, step: Array | int) -> Array:
+    """The density at an outer step: from 1 down to the configuration's, halfway through training.
+
+    A `w` that is sparse from the start learns slowly: few entries have a gradient.
+    """
+    return config.density ** jnp.minimum(1.0, 2.0 * step / config.steps)
 
 
 def build_training(config: TrainConfig, data: tasks.ImageClasses):
@@ -132,13 +148,7 @@ def build_training(config: TrainConfig, data: tasks.ImageClasses):
             jitter=config.jitter,
         )
     else:
-        loss_fn = meta_objective(
-            learner,
-            losses.cross_entropy,
-            sparsity.l1,
-            eta=config.eta,
-            metrics={"accuracy": losses.accuracy},
-        )
+        loss_fn = episodic_objective(config)
         sampler = tasks.episodes(
             data,
             ways=config.ways,
@@ -149,6 +159,22 @@ def build_training(config: TrainConfig, data: tasks.ImageClasses):
             jitter=config.jitter,
         )
     return learner, loss_fn, sampler, outer_optimiser(config)
+
+
+def episodic_objective(config: TrainConfig) -> LossFn:
+    """The mission's objective; while a gate closes, the learner is another at each outer step."""
+
+    def loss_fn(theta: PyTree, task: Task, key: Array | None, step: Array | int = 0):
+        objective = meta_objective(
+            build_learner(config, config.ways, closing_gate(config, step)),
+            losses.cross_entropy,
+            sparsity.l1,
+            eta=config.eta,
+            metrics={"accuracy": losses.accuracy},
+        )
+        return objective(theta, task, key, step)
+
+    return loss_fn
 
 
 def outer_optimiser(config: TrainConfig) -> optax.GradientTransformation:

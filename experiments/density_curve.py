@@ -2,8 +2,8 @@
 
 Question: how much accuracy does each smaller share of the emitted weights cost?
 Command: python -m experiments.density_curve
-Expected: on two_tasks a tenth costs 0.3 points; on glyphs about 3.5 (BUILD_NOTES.md, Open).
-Time: about ten minutes on 2 CPU cores; glyphs alone `--problem glyphs`.
+Expected: on two_tasks a tenth costs 0.3 points; on glyphs less than one (experiments/README.md).
+Time: about half an hour on 2 CPU cores; two_tasks alone, a minute: `--problem two_tasks`.
 """
 
 import argparse
@@ -22,8 +22,7 @@ def glyphs_point(density: float, options: argparse.Namespace) -> dict[str, float
     out = options.out / f"glyphs-{density}"
     flags = ["--learner", "hypernet", "--density", str(density), "--out", str(out)]
     flags += ["--eval-tasks", str(options.eval_tasks), "--seed", str(options.seed)]
-    if options.steps is not None:
-        flags += ["--steps", str(options.steps)]
+    flags += ["--steps", str(options.steps or 2400)] + ["--resume"] * options.resume
     if few_shot.main(flags) != 0:
         raise SystemExit("The few-shot experiment failed; its message stands above.")
     return json.loads((out / "result.json").read_text())["results"][0]
@@ -60,6 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--problem", nargs="+", choices=sorted(PROBLEMS), default=sorted(PROBLEMS))
     parser.add_argument("--density", nargs="+", type=float, default=DENSITIES)
     parser.add_argument("--steps", type=int, help="outer steps; by default the experiments' own")
+    parser.add_argument("--resume", action="store_true", help="go on from what --out holds")
     parser.add_argument("--eval-tasks", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("runs/density_curve"))

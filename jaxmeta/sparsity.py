@@ -100,11 +100,12 @@ def soft_threshold(w: PyTree, step: float) -> PyTree:
     )
 
 
-def top_k(share: float, *, per: Literal["all", "leaf", "row"] = "all") -> Prox:
+def top_k(share: float | Array, *, per: Literal["all", "leaf", "row"] = "all") -> Prox:
     """Keep the largest magnitudes and set the rest to exact zeros: the prox of a count limit.
 
     Args:
-      share: share of the entries that is kept, in (0, 1]; rounded down, at least one entry.
+      share: share of the entries that is kept, in (0, 1]; rounded down, at least one entry. May
+        be a traced number: one that follows the outer step closes the gate by degrees.
       per: `"all"` ranks the entries of the whole `w` together, `"leaf"` those of each leaf apart
         (a layer keeps its share whatever the size of the others), `"row"` those along the last
         axis of each leaf (every embedding keeps as many).
@@ -112,7 +113,7 @@ def top_k(share: float, *, per: Literal["all", "leaf", "row"] = "all") -> Prox:
     Returns:
       `prox(w, step)`; the step plays no part. Entries that tie at the threshold are all kept.
     """
-    if not 0.0 < share <= 1.0:
+    if not isinstance(share, jax.core.Tracer) and not 0.0 < share <= 1.0:
         raise ValueError(f"top_k keeps a share of the entries in (0, 1], got {share}.")
     if per not in ("all", "leaf", "row"):
         raise ValueError(f"top_k ranks per 'all', 'leaf' or 'row', got {per!r}.")
@@ -140,8 +141,10 @@ def top_k(share: float, *, per: Literal["all", "leaf", "row"] = "all") -> Prox:
     return prox
 
 
-def _num_kept(share: float, size: int) -> int:
+def _num_kept(share: float | Array, size: int) -> int | Array:
     """Entries in a share, rounded down; the last digit of the product is not to cost an entry."""
+    if isinstance(share, jax.core.Tracer):
+        return jnp.maximum(1, jnp.floor(share * size + 1e-6 * size).astype(jnp.int32))
     return max(1, int(share * size + 1e-9 * size))
 
 

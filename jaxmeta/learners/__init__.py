@@ -1,7 +1,20 @@
 """Meta-learners: one file a family, each a constructor of a `MetaLearner`."""
 
+from jaxmeta.learners.cavia import cavia
+from jaxmeta.learners.gradient import (
+    anil,
+    fomaml,
+    imaml,
+    maml,
+    maml_plus_plus,
+    meta_sgd,
+    multi_step_objective,
+    reptile,
+    reptile_objective,
+)
 from jaxmeta.learners.hypernet import hypernet
 from jaxmeta.learners.in_context import in_context
+from jaxmeta.learners.learned_init import learned_init
 from jaxmeta.learners.matching import matching
 from jaxmeta.learners.nearest_neighbour import nearest_neighbour
 from jaxmeta.learners.neural_process import neural_process
@@ -11,14 +24,25 @@ from jaxmeta.learners.ridge import ridge
 from jaxmeta.learners.transfer import pretrain_objective, transfer
 
 __all__ = [
+    "anil",
+    "cavia",
+    "fomaml",
     "hypernet",
+    "imaml",
     "in_context",
+    "learned_init",
+    "maml",
+    "maml_plus_plus",
     "matching",
+    "meta_sgd",
+    "multi_step_objective",
     "nearest_neighbour",
     "neural_process",
     "pretrain_objective",
     "prototypes",
     "relation",
+    "reptile",
+    "reptile_objective",
     "ridge",
     "transfer",
 ]

@@ -77,7 +77,8 @@ def anil(network: Network, **options: Any) -> MetaLearner:
 
 
 def _head_alone(w: NetworkParameters) -> PyTree:
-    return NetworkParameters(*(name == "head" for name in NetworkParameters._fields))
+    choices: dict[str, Any] = {name: name == "head" for name in w._fields}
+    return NetworkParameters(**choices)
 
 
 def meta_sgd(network: Network, *, rate: float = 0.1, **options: Any) -> MetaLearner:

@@ -163,7 +163,7 @@ def learned_rates(
         return jax.tree.map(rates, w)
 
     def build(rates: PyTree) -> optax.GradientTransformation:
-        def update(updates: PyTree, state: Array, params: PyTree = None) -> tuple[PyTree, Array]:
+        def update(updates: PyTree, state: PyTree, params: PyTree = None) -> tuple[PyTree, PyTree]:
             del params
 
             def scaled(gradient: Array, rate: Array) -> Array:

@@ -1,0 +1,89 @@
+"""Fast context adaptation: `w` is a small vector that the network reads, and nothing else moves."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxmeta import losses
+from jaxmeta.learners.common import ABSENT, one_hot_labels, read_support
+from jaxmeta.networks.mlp import mlp, mlp_apply
+from jaxmeta.transforms import LearnedOptimiser, fine_tune
+from jaxmeta.types import Array, Examples, MetaLearner, Network, PyTree, Task, TaskLoss
+from jaxmeta.validation import check_positive
+
+
+class Context(NamedTuple):
+    """`w` of CAVIA: the context parameters `[E]`, and which outputs are in use `[C]`."""
+
+    context: Array
+    present: Array
+
+
+def cavia(
+    network: Network,
+    *,
+    context_size: int = 8,
+    hidden: Sequence[int] = (64,),
+    loss: TaskLoss = losses.cross_entropy,
+    tx: optax.GradientTransformation | LearnedOptimiser | None = None,
+    rate: float = 1.0,
+    num_steps: int = 5,
+    ways: int | None = None,
+    **options: Any,
+) -> MetaLearner:
+    """Adapt a few context parameters by gradient, and share all weights between tasks.
+
+        w_0 = 0 in R^E;   z = perceptron_theta([network_theta(x); w])
+
+    Args:
+      network: shared features, `[N, ...] -> [N, F]`; `networks.identity()` for none.
+      context_size: number E of context parameters.
+      hidden: sizes of the perceptron's hidden layers.
+      loss: of the support set; `losses.squared_error` for regression.
+      tx: inner optimiser; by default gradient descent at `rate`.
+      rate: its step size.
+      num_steps: inner steps.
+      ways: number of classes, which theta depends on; required in classification.
+      **options: of `fine_tune`.
+
+    References:
+      Zintgraf et al., Fast context adaptation via meta-learning, arXiv:1810.03642.
+    """
+    check_positive(context_size=context_size)
+
+    def columns(support: Examples) -> int:
+        if support.y.ndim == 2:
+            return support.y.shape[1]
+        if ways is None:
+            raise ValueError("cavia has an output for each class: say how many, ways=...")
+        return ways
+
+    def init(key: Array, task: Task) -> PyTree:
+        network_key, decoder_key = jax.random.split(key)
+        theta = {"network": network.init(network_key, task.support.x)}
+        features = network.apply(theta["network"], task.support.x)
+        rows = jnp.zeros((1, features.shape[-1] + context_size))
+        decoder = mlp([*hidden, columns(task.support)])
+        return theta | {"decoder": decoder.init(decoder_key, rows)}
+
+    def adapt(
+        theta: PyTree, support: Examples, *, description: PyTree = None, key: Array | None = None
+    ) -> Context:
+        del theta, description, key
+        support = read_support(support, ways)
+        present = jnp.ones(columns(support), bool)
+        if support.y.ndim == 1:
+            present = one_hot_labels(support, ways).sum(axis=0) > 0
+        return Context(jnp.zeros(context_size), present)
+
+    def predict(theta: PyTree, w: Context, x: Array) -> Array:
+        features = network.apply(theta["network"], x)
+        context = jnp.broadcast_to(w.context, (len(x), context_size))
+        rows = jnp.concatenate([features, context], axis=-1)
+        return jnp.where(w.present, mlp_apply(theta["decoder"], rows), ABSENT)
+
+    start = MetaLearner(init, adapt, predict)
+    return fine_tune(start, loss, optax.sgd(rate) if tx is None else tx, num_steps, **options)
