@@ -25,6 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jaxmeta.sparsity import is_parameter
 from jaxmeta.types import Array, PyTree
 from jaxmeta.validation import check_positive
 
@@ -292,7 +293,7 @@ def _forward_over_reverse(objective: Objective) -> Callable[[PyTree, PyTree], Py
 
     def backward(saved, v):
         w, context = saved
-        moving, constant = split(context, is_float)
+        moving, constant = split(context, is_parameter)
 
         def both(w):
             at = jax.grad(lambda w, moving: objective(w, merge(moving, constant)), argnums=(0, 1))
@@ -353,11 +354,11 @@ def evolve(
         theta, data, key = saved
         if key is None:
             raise ValueError("differentiate='evolution' draws noise: hand adapt a key.")
-        moving, constant = split(theta, is_float)
+        moving, constant = split(theta, is_parameter)
 
         def value(moving):
-            w, _ = split(function(merge(moving, constant), data), is_float)
-            return optax.tree.vdot(split(v, is_float)[0], w)
+            w, _ = split(function(merge(moving, constant), data), is_parameter)
+            return optax.tree.vdot(split(v, is_parameter)[0], w)
 
         def pair(total, key):
             noise = optax.tree.random_like(key, moving)
@@ -373,11 +374,6 @@ def evolve(
 
     estimated.defvjp(forward, backward)
     return estimated
-
-
-def is_float(leaf: Array) -> bool:
-    """Whether a leaf can be differentiated in."""
-    return jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
 
 
 def split(tree: PyTree, chosen: Callable[[Array], bool]) -> tuple[PyTree, PyTree]:

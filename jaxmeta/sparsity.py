@@ -40,7 +40,12 @@ def _sum(values: list[Array]) -> Array:
 
 def l1(w: PyTree) -> Array:
     """Sum of `|w_i|` (Tibshirani, 1996)."""
-    return _sum([jnp.abs(leaf).sum() for leaf in parameters(w)])
+    return _sum([_magnitudes(leaf).sum() for leaf in parameters(w)])
+
+
+def _magnitudes(leaf: Array) -> Array:
+    """`|w_i|` with the sub-gradient zero at zero, where `jnp.abs` would have one."""
+    return leaf * jax.lax.stop_gradient(jnp.sign(leaf))
 
 
 def l2(w: PyTree) -> Array:
@@ -74,7 +79,7 @@ def group_lasso(axis: int = -1) -> Penalty:
 
 def _group_norms(leaf: Array, axis: int) -> Array:
     if leaf.ndim < 2:
-        return jnp.abs(leaf)
+        return _magnitudes(leaf)
     squares = jnp.square(leaf).sum(axis=axis)
     # The norm has no gradient at zero: a group that is zero gets the sub-gradient zero.
     norms = jnp.where(squares > 0, jnp.sqrt(jnp.where(squares > 0, squares, 1.0)), 0.0)

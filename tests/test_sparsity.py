@@ -207,3 +207,20 @@ def test_num_bytes_is_dense_or_value_and_index_whichever_is_smaller_leaf_by_leaf
 def test_measures_of_a_learner_without_parameters_are_zero():
     w = {"labels": jnp.arange(3)}
     assert (sparsity.nonzeros(w), sparsity.density(w), sparsity.num_bytes(w)) == (0, 0.0, 0)
+
+
+@pytest.mark.parametrize("penalty", [sparsity.l1, sparsity.group_lasso(), sparsity.hoyer])
+def test_a_penalty_does_not_push_what_is_exactly_zero(penalty):
+    w = {"kernel": jnp.array([[0.0, 0.0], [1.0, -2.0]]), "bias": jnp.array([0.0, 3.0])}
+    grad = jax.grad(penalty)(w)
+    assert not grad["kernel"][0].any() and grad["bias"][0] == 0
+    assert grad["kernel"][1].all()
+
+
+def test_a_share_may_follow_a_traced_number():
+    w = jax.random.normal(jax.random.key(0), (7, 9))
+    for per in ("all", "leaf", "row"):
+        traced = jax.jit(lambda share, per=per: sparsity.top_k(share, per=per)(w, 1.0))
+        for share in (0.01, 0.1, 1 / 3, 0.5, 1.0):
+            want = sparsity.top_k(share, per=per)(w, 1.0)
+            np.testing.assert_array_equal(traced(share), want)

@@ -9,6 +9,7 @@ import optax
 
 from jaxmeta import inner
 from jaxmeta.masking import blank_padding
+from jaxmeta.sparsity import is_parameter
 from jaxmeta.types import Array, Examples, MetaLearner, PyTree, Task, TaskLoss
 from jaxmeta.validation import check_positive
 
@@ -179,7 +180,7 @@ def learned_rates(
 
 def _moving_and_fixed(w: PyTree, where: Callable[[PyTree], PyTree] | None) -> tuple[PyTree, PyTree]:
     """The entries that descent moves, and the rest; None in each other's places."""
-    moves = jax.tree.map(inner.is_float, w)
+    moves = jax.tree.map(is_parameter, w)
     if where is not None:
         chosen = jax.tree.map(
             lambda choice, part: jax.tree.map(lambda _: bool(choice), part), where(w), w
