@@ -188,7 +188,16 @@ def descend(
         step = _make_step(objective, frozen, descent, mode, count)
         (solution, _), _ = _scan(step, jax.lax.stop_gradient(carry), descent.num_steps)
         return _differentiate_implicitly(objective, jax.lax.stop_gradient(solution), context, mode)
-    (last, _), path = _run(step, carry, descent.num_steps, mode)
+    if isinstance(mode, Truncated):
+        # Two scans: one that chose by k would keep what every step computes.
+        num_exact = min(mode.last, descent.num_steps)
+        num_cheap = descent.num_steps - num_exact
+        cheap = _make_step(objective, context, descent, "first_order", count)
+        carry, early = _scan(cheap, carry, num_cheap)
+        (last, _), late = _scan(step, carry, num_exact, num_cheap)
+        path = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), early, late)
+    else:
+        (last, _), path = _run(step, carry, descent.num_steps, mode)
     return path if trajectory else last
 
 
@@ -200,9 +209,6 @@ def _make_step(objective, context, descent: Descent, mode, count):
     def step(carry: tuple[PyTree, PyTree], k: Array) -> tuple[tuple[PyTree, PyTree], PyTree]:
         w, state = carry
         grad = gradient(w, context)
-        if isinstance(mode, Truncated):
-            exact = k >= descent.num_steps - mode.last
-            grad = jax.tree.map(lambda g: jnp.where(exact, g, jax.lax.stop_gradient(g)), grad)
         if mode == "first_order":
             grad = jax.lax.stop_gradient(grad)
         updates, state = _safe_update(descent.tx, grad, state, w)

@@ -59,6 +59,23 @@ def _conv(layer: Layer, x: Array, stride: int = 1) -> Array:
     )
 
 
+def _conv_by_patches(layer: Layer, x: Array, stride: int = 1) -> Array:
+    """The same by one matrix product: vmap over kernels and derivatives of any order stay fast."""
+    kernel = layer["kernel"].astype(x.dtype)
+    size = kernel.shape[0]
+    pads = jax.lax.padtype_to_pads(x.shape[1:3], (size, size), (stride, stride), "SAME")
+    padded = jnp.pad(x, ((0, 0), *pads, (0, 0)))
+    height, width = (-(-extent // stride) for extent in x.shape[1:3])
+    patches = [
+        padded[
+            :, i : i + (height - 1) * stride + 1 : stride, j : j + (width - 1) * stride + 1 : stride
+        ]
+        for i in range(size)
+        for j in range(size)
+    ]
+    return jnp.concatenate(patches, axis=-1) @ kernel.reshape(-1, kernel.shape[-1])
+
+
 def _layer_norm(layer: Layer, x: Array) -> Array:
     """Each image by its own mean and variance over height, width and channels."""
     mean = x.mean(axis=(1, 2, 3), keepdims=True)
@@ -138,11 +155,20 @@ def _encoder(
     return BatchNormNetwork(init, apply, condition, forget)
 
 
-def conv4(width: int = 64, *, norm: Norm = "layer") -> PairNetwork | BatchNormNetwork:
+def conv4(
+    width: int = 64, *, norm: Norm = "layer", patches: bool = False
+) -> PairNetwork | BatchNormNetwork:
     """The four-block encoder of the few-shot literature: conv 3x3, pool, normalise, relu.
 
     28x28 images give `[N, width]`. The pool goes before the normalisation, which then touches a
     quarter of the numbers.
+
+    Args:
+      width: channels of every block.
+      norm: by which statistics, see the module.
+      patches: convolve by matrix products of patches. For weights that differ from task to task,
+        as under `fine_tune`: XLA:CPU has no fast path for vmapped kernels. For weights that all
+        tasks share it is the slower form.
 
     References:
       Vinyals et al., Matching networks for one shot learning, arXiv:1606.04080.
@@ -152,9 +178,11 @@ def conv4(width: int = 64, *, norm: Norm = "layer") -> PairNetwork | BatchNormNe
     def shapes(channels: int) -> list[tuple[int, int, int]]:
         return [(3, channels, width)] + [(3, width, width)] * 3
 
+    conv = _conv_by_patches if patches else _conv
+
     def forward(params: list[Layer], x: Array, normalise: Normalise) -> Array:
         for layer in params:
-            x = jax.nn.relu(normalise(layer, _max_pool(_conv(layer, x))))
+            x = jax.nn.relu(normalise(layer, _max_pool(conv(layer, x))))
         return x
 
     return _encoder(norm, shapes, forward)
