@@ -1,8 +1,7 @@
 """What a few-shot run is made of: data sets, learners by name, and their default settings."""
 
-import os
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
@@ -20,19 +19,39 @@ from jaxmeta import (
 )
 from jaxmeta.types import Array, LossFn, PyTree, Task
 
+GRADIENT = {
+    "maml": learners.maml,
+    "fomaml": learners.fomaml,
+    "anil": learners.anil,
+    "meta_sgd": learners.meta_sgd,
+    "imaml": learners.imaml,
+    "reptile": learners.reptile,
+    "maml_plus_plus": learners.maml_plus_plus,
+}
+"""Those that adapt a whole network by gradient."""
+
 LEARNERS = (
     "matching",
     "matching_fce",
     "prototypes",
     "prototypes_euclidean",
+    "relation",
+    "ridge",
+    "in_context",
     "hypernet",
+    "cavia",
+    *GRADIENT,
     "transfer",
     "transfer_logistic",
     "nearest_neighbour",
 )
 """The learners that `--learner` names."""
 
-NETWORKS = {"residual": networks.residual, "conv4": networks.conv4}
+NETWORKS = {
+    "residual": networks.residual,
+    "conv4": networks.conv4,
+    "conv4_batch": partial(networks.conv4, norm="batch", patches=True),
+}
 
 
 @dataclass(frozen=True)
@@ -56,6 +75,9 @@ class TrainConfig:
     reflections: bool = False
     eta: float = 0.0
     density: float = 1.0
+    inner_steps: int = 5
+    inner_rate: float = 0.4
+    statistics: str = "support"  # "query" is transductive
     num_classes: int = 1
     seed: int = 0
     init_from: str | None = None
@@ -68,6 +90,11 @@ class TrainConfig:
     def trains(self) -> bool:
         """Whether there is anything to learn."""
         return self.learner != "nearest_neighbour" and self.steps > 0
+
+    @property
+    def inductive(self) -> bool:
+        """Whether a query is judged without regard to the other queries."""
+        return self.learner not in GRADIENT or self.statistics == "support"
 
 
 DATASET_DEFAULTS: dict[str, dict[str, Any]] = {
@@ -89,7 +116,22 @@ LEARNER_DEFAULTS: dict[str, dict[str, Any]] = {
     # Emission multiplies parameters by parameters: at the others' rate, or with 80 columns to
     # tell apart from the start, it does not settle.
     "hypernet": {"learning_rate": 3e-3, "ways": 20, "queries": 3, "tasks_per_step": 3},
-}
+    "in_context": {"learning_rate": 3e-3},
+    "cavia": {"learning_rate": 3e-3, "ways": 5, "queries": 5, "tasks_per_step": 8},
+} | dict.fromkeys(
+    # Weights of each task's own: narrow episodes, a network whose convolutions allow for it.
+    GRADIENT,
+    {
+        "network": "conv4_batch",
+        "width": 32,
+        "ways": 5,
+        "queries": 5,
+        "tasks_per_step": 4,
+        "learning_rate": 3e-3,
+        "weight_decay": 0.0,
+        "steps": 1000,
+    },
+)
 """Where a learner's training settings differ from those of its data set."""
 
 
@@ -106,6 +148,18 @@ def build_learner(
         "matching_fce": lambda: learners.matching(network, full_context=True, ways=ways),
         "prototypes": lambda: learners.prototypes(network, distance="cosine", ways=ways),
         "prototypes_euclidean": lambda: learners.prototypes(network, ways=ways),
+        "relation": lambda: learners.relation(network, ways=ways),
+        "ridge": lambda: learners.ridge(network, ways=ways),
+        "in_context": lambda: learners.in_context(
+            networks.chain(network, networks.rms_norm()), size=128, ways=ways
+        ),
+        "cavia": lambda: learners.cavia(
+            networks.chain(network, networks.rms_norm()),
+            context_size=100,
+            ways=ways,
+            num_steps=config.inner_steps,
+            rate=config.inner_rate,
+        ),
         "hypernet": lambda: learners.hypernet(
             # A linear learner of all features: hidden layers cost points (BUILD_NOTES.md).
             networks.chain(network, networks.rms_norm()),
@@ -118,12 +172,25 @@ def build_learner(
         ),
         "nearest_neighbour": lambda: learners.nearest_neighbour(ways=ways),
     }
-    learner = build[config.learner]()
+    if config.learner in GRADIENT:
+        learner = GRADIENT[config.learner](network, **inner_options(config, ways))
+    else:
+        learner = build[config.learner]()
     if config.density != 1.0:
         share = config.density if density is None else density
         # By leaf: the share of a class's weights does not depend on how many classes there are.
         learner = transforms.sparsify(learner, sparsity.top_k(share, per="leaf"))
     return learner
+
+
+def inner_options(config: TrainConfig, ways: int) -> dict[str, Any]:
+    """The inner loop of a gradient learner."""
+    return {
+        "ways": ways,
+        "num_steps": config.inner_steps,
+        "rate": config.inner_rate,
+        "statistics": config.statistics,
+    }
 
 
 def closing_gate(config: TrainConfig, step: Array | int) -> Array:
@@ -148,7 +215,7 @@ def build_training(config: TrainConfig, data: tasks.ImageClasses):
             jitter=config.jitter,
         )
     else:
-        loss_fn = episodic_objective(config)
+        loss_fn = OBJECTIVES.get(config.learner, episodic_objective)(config)
         sampler = tasks.episodes(
             data,
             ways=config.ways,
@@ -177,39 +244,29 @@ def episodic_objective(config: TrainConfig) -> LossFn:
     return loss_fn
 
 
+def reptile_objective(config: TrainConfig) -> LossFn:
+    """Reptile's surrogate."""
+    network = NETWORKS[config.network](config.width)
+    return learners.reptile_objective(network, **inner_options(config, config.ways))
+
+
+def multi_step_objective(config: TrainConfig) -> LossFn:
+    """MAML++'s: all inner steps at first, exact gradients from a tenth of the way on."""
+    network = NETWORKS[config.network](config.width)
+    build = partial(learners.maml_plus_plus, network, **inner_options(config, config.ways))
+    return learners.multi_step_objective(
+        build,
+        multi_step_until=config.steps // 3,
+        second_order_from=config.steps // 10,
+        metrics={"accuracy": losses.accuracy},
+    )
+
+
+OBJECTIVES = {"reptile": reptile_objective, "maml_plus_plus": multi_step_objective}
+
+
 def outer_optimiser(config: TrainConfig) -> optax.GradientTransformation:
     """AdamW with a short warm-up and a cosine to zero."""
     warm_up = min(50, max(1, config.steps // 10))
     schedule = optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, warm_up, config.steps)
     return optax.adamw(schedule, weight_decay=config.weight_decay)
-
-
-def load_train_data(config: TrainConfig, data_dir: str | None, download: bool):
-    """`(training data, config with its number of classes)`."""
-    if config.dataset == "glyphs":
-        data = tasks.glyphs("train")
-    else:
-        data = tasks.omniglot(_omniglot_dir(data_dir), "background", download=download)
-    orientations = (4 if config.rotations else 1) * (2 if config.reflections else 1)
-    return data, replace(config, num_classes=orientations * len(data.images))
-
-
-def load_eval_data(dataset: str, data_dir: str | None, eval_data: str | None, download: bool):
-    """The classes to be judged on, none of which is trained on."""
-    if eval_data is not None:
-        return tasks.read_drawings(eval_data)
-    if dataset == "glyphs":
-        return tasks.glyphs("test")
-    return tasks.omniglot(_omniglot_dir(data_dir), "evaluation", download=download)
-
-
-def _omniglot_dir(data_dir: str | None) -> Path:
-    """The folder of the archives, given itself or its parent, by flag or by JAXMETA_DATA."""
-    given = data_dir or os.environ.get("JAXMETA_DATA")
-    if given is None:
-        raise ValueError(
-            "Omniglot is read from a folder: pass --data-dir DIR or set JAXMETA_DATA; the archives "
-            "images_background.zip and images_evaluation.zip lie in it or in DIR/omniglot."
-        )
-    inside = Path(given) / "omniglot"
-    return inside if inside.is_dir() else Path(given)

@@ -31,10 +31,16 @@ from experiments.configuration import (
     TrainConfig,
     build_learner,
     build_training,
-    load_eval_data,
-    load_train_data,
 )
-from experiments.judging import Trained, judge, load_trained, table, unseen_tasks
+from experiments.data_sets import load_eval_data, load_train_data
+from experiments.judging import (
+    Trained,
+    compare_to_best,
+    judge,
+    load_trained,
+    table,
+    unseen_tasks,
+)
 from experiments.training_loop import read_metrics, train
 from jaxmeta import checkpoint, make_step, scan_steps, training
 from jaxmeta.files import write_atomically
@@ -54,7 +60,12 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--dataset", choices=sorted(DATASET_DEFAULTS), default="glyphs")
     add("--data-dir", help="folder of Omniglot's archives (or JAXMETA_DATA)")
     add("--download", action="store_true", help="fetch Omniglot if it is missing")
-    add("--learner", nargs="+", choices=LEARNERS, help=f"default: {' '.join(DEFAULT_LEARNERS)}")
+    add(
+        "--learner",
+        nargs="+",
+        choices=[*LEARNERS, "all"],
+        help=f"default: {' '.join(DEFAULT_LEARNERS)}",
+    )
     add("--out", type=Path, default=Path("runs/few_shot"), help="folder for all that is written")
     add("--resume", action="store_true", help="go on from the checkpoints in --out")
     add("--seed", type=int, default=0)
@@ -85,8 +96,19 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     group.add_argument("--rotations", action=argparse.BooleanOptionalAction, default=None)
     group.add_argument("--reflections", action=argparse.BooleanOptionalAction, default=None)
     group.add_argument("--eta", type=float, help="weight of the L1 penalty on w")
+    group.add_argument("--inner-steps", type=int, help="of the gradient learners")
+    group.add_argument("--inner-rate", type=float)
+    group.add_argument(
+        "--statistics",
+        choices=("support", "query"),
+        help="batch statistics that gradient learners judge queries by: of the support set, or of "
+        "the queries themselves (transductive); counts with --eval-only too",
+    )
     group.add_argument("--density", type=float, help="share of w that leaves adapt non-zero")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.learner and "all" in options.learner:
+        options.learner = list(LEARNERS)
+    return options
 
 
 def train_config(options: argparse.Namespace, learner: str) -> TrainConfig:
@@ -188,7 +210,9 @@ def main(arguments: list[str] | None = None) -> int:
         for ways, shots in settings:
             unseen_tasks(data, ways, shots, options)  # refuse what the data lack before training
         learners = collect(options)
-        rows = [judge(each, data, *setting, options) for setting in settings for each in learners]
+        rows = compare_to_best(
+            [judge(each, data, *setting, options) for setting in settings for each in learners]
+        )
     except ValueError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2

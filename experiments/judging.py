@@ -3,7 +3,7 @@
 import argparse
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from experiments.configuration import TrainConfig, build_learner
-from jaxmeta import Examples, Task, checkpoint, evaluate, tasks
+from jaxmeta import Examples, Task, checkpoint, evaluate, paired_difference, tasks
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,10 @@ def judge(
     trained: Trained, data: Any, ways: int, shots: int, options: argparse.Namespace
 ) -> dict[str, Any]:
     """One row of the table: the same test tasks for every learner."""
-    learner = build_learner(trained.config, ways)
+    config = trained.config
+    if options.statistics:
+        config = replace(config, statistics=options.statistics)
+    learner = build_learner(config, ways)
     sampler = unseen_tasks(data, ways, shots, options)
     sys.stderr.write(
         f"judging {trained.name}: {options.eval_tasks} tasks, {ways}-way {shots}-shot\n"
@@ -61,7 +64,8 @@ def judge(
         "ways": ways,
         "shots": shots,
         "seed": options.seed,
-        "inductive": True,
+        "inductive": config.inductive,
+        "evaluation": result,
         "density": result.density,
         "nonzeros": result.nonzeros,
         "bytes": result.num_bytes,
@@ -81,18 +85,38 @@ def unseen_tasks(data: Any, ways: int, shots: int, options: argparse.Namespace):
     )
 
 
+def compare_to_best(rows: list[dict]) -> list[dict]:
+    """Rows of one setting after the other, best first, each with its paired difference to it.
+
+    The tasks are the same for all, so the interval is that of the difference task by task.
+    """
+    ordered = []
+    for setting in dict.fromkeys((row["ways"], row["shots"]) for row in rows):
+        same = [row for row in rows if (row["ways"], row["shots"]) == setting]
+        same.sort(key=lambda row: -row["accuracy"])
+        best = same[0]["evaluation"]
+        for row in same:
+            mean, ci95 = paired_difference(row["evaluation"], best)
+            ordered.append(row | {"to_best": {"mean": mean, "ci95": ci95}})
+    for row in ordered:
+        del row["evaluation"]
+    return ordered
+
+
 def table(rows: list[dict]) -> str:
     """The results as text."""
     head = (
-        f"{'learner':<22}{'ways':>5}{'shots':>6}{'accuracy %':>16}{'tasks':>7}{'density':>9}"
-        f"{'non-zeros':>11}{'bytes':>9}{'train s':>9}{'tasks/s':>9}"
+        f"{'learner':<22}{'ways':>5}{'shots':>6}{'accuracy %':>16}{'to the best':>16}{'tasks':>7}"
+        f"{'density':>9}{'non-zeros':>11}{'bytes':>9}{'train s':>9}{'tasks/s':>9}"
     )
     lines = [head, "-" * len(head)]
     for row in rows:
         accuracy = f"{100 * row['accuracy']:.2f} ± {100 * row['ci95']:.2f}"
+        behind = f"{100 * row['to_best']['mean']:.2f} ± {100 * row['to_best']['ci95']:.2f}"
+        name = row["learner"] + ("" if row["inductive"] else " (transd.)")
         lines.append(
-            f"{row['learner']:<22}{row['ways']:>5}{row['shots']:>6}{accuracy:>16}"
-            f"{row['num_tasks']:>7}{row['density']:>9.3f}{row['nonzeros']:>11.0f}"
+            f"{name:<22}{row['ways']:>5}{row['shots']:>6}{accuracy:>16}"
+            f"{behind:>16}{row['num_tasks']:>7}{row['density']:>9.3f}{row['nonzeros']:>11.0f}"
             f"{row['bytes']:>9.0f}{row['seconds']:>9.0f}{row['tasks_per_second']:>9.0f}"
         )
     return "\n".join(lines)

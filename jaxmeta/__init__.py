@@ -1,7 +1,7 @@
 """jaxmeta: meta-learning as three pure functions, in JAX."""
 
 from jaxmeta import checkpoint, learners, losses, networks, sparsity, tasks, training, transforms
-from jaxmeta.evaluation import Evaluation, evaluate
+from jaxmeta.evaluation import Evaluation, evaluate, paired_difference
 from jaxmeta.objective import meta_objective
 from jaxmeta.training import make_step, sample_tasks, scan_steps
 from jaxmeta.types import Examples, MetaLearner, Network, Task, TrainState
@@ -22,6 +22,7 @@ __all__ = [
     "make_step",
     "meta_objective",
     "networks",
+    "paired_difference",
     "sample_tasks",
     "scan_steps",
     "sparsity",

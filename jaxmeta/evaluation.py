@@ -47,6 +47,23 @@ def interval95(values: np.ndarray) -> float:
     return _Z95 * float(np.std(values, ddof=1)) / math.sqrt(len(values))
 
 
+def paired_difference(ours: Evaluation, theirs: Evaluation) -> tuple[float, float]:
+    """Mean of `ours - theirs` over the same tasks, and the half-width of its 95% interval.
+
+    Tasks differ more than learners do: pairing takes that part of the spread away.
+
+    Raises:
+      ValueError: if the two were not judged on equally many tasks.
+    """
+    if ours.num_tasks != theirs.num_tasks:
+        raise ValueError(
+            f"paired_difference compares learners on the same tasks, got {ours.num_tasks} and "
+            f"{theirs.num_tasks} tasks; judge both with the same sampler, key and num_tasks."
+        )
+    difference = ours.per_task.astype(np.float64) - theirs.per_task
+    return float(difference.mean()), interval95(difference)
+
+
 def evaluate(
     learner: MetaLearner,
     theta: PyTree,

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxmeta import evaluate, learners, networks, sample_tasks, sparsity, tasks
-from jaxmeta.evaluation import interval95
+from jaxmeta import evaluate, learners, networks, paired_difference, sample_tasks, sparsity, tasks
+from jaxmeta.evaluation import Evaluation, interval95
 from jaxmeta.transforms import sparsify
 
 SAMPLER = tasks.two_tasks(shots=5, queries=8, features=2)
@@ -96,3 +96,18 @@ def test_mistakes_are_sentences():
     for name in ("num_tasks", "tasks_per_chunk"):
         with pytest.raises(ValueError, match=f"{name} must be 1 or more, got 0"):
             evaluate(LEARNER, THETA, SAMPLER, key=KEY, **{name: 0})
+
+
+def test_a_paired_difference_takes_the_spread_of_the_tasks_away():
+    hardness = np.linspace(0.0, 1.0, 50)
+
+    def judged(values):
+        return Evaluation(values.mean(), interval95(values), values, 1.0, 1.0, 4.0)
+
+    better, worse = judged(hardness), judged(hardness - 0.1 + 0.01 * (-1.0) ** np.arange(50))
+    mean, ci95 = paired_difference(better, worse)
+    np.testing.assert_allclose(mean, 0.1)
+    np.testing.assert_allclose(ci95, 1.96 * 0.01 / 7, rtol=1e-3)
+    assert mean > ci95 and mean < better.ci95 + worse.ci95
+    with pytest.raises(ValueError, match="50 and 20 tasks"):
+        paired_difference(better, judged(hardness[:20]))
