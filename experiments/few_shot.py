@@ -137,7 +137,7 @@ def train_learner(options: argparse.Namespace, config: TrainConfig, data: Any) -
     if options.resume and state_file.exists():
         stored = checkpoint.read_config(state_file)
         seconds_before = stored.pop("seconds")
-        if stored != config.to_json():
+        if TrainConfig(**stored) != config:
             raise ValueError(
                 f"{state_file} was made with other settings than these; give the same flags, or "
                 "leave out --resume to train anew."

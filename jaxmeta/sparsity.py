@@ -109,11 +109,12 @@ def top_k(share: float | Array, *, per: Literal["all", "leaf", "row"] = "all") -
     """Keep the largest magnitudes and set the rest to exact zeros: the prox of a count limit.
 
     Args:
-      share: share of the entries that is kept, in (0, 1]; rounded down, at least one entry. May
-        be a traced number: one that follows the outer step closes the gate by degrees.
-      per: `"all"` ranks the entries of the whole `w` together, `"leaf"` those of each leaf apart
-        (a layer keeps its share whatever the size of the others), `"row"` those along the last
-        axis of each leaf (every embedding keeps as many).
+      share: share of the entries that is kept, in (0, 1]; rounded down. May be a traced number:
+        one that follows the outer step closes the gate by degrees.
+      per: `"all"` ranks the entries of the whole `w` together, at least one of which is kept;
+        `"leaf"` those of each leaf apart (a layer keeps its share whatever the size of the others,
+        and a leaf too small for one entry keeps none); `"row"` those along the last axis of each
+        leaf (every embedding keeps as many, at least one).
 
     Returns:
       `prox(w, step)`; the step plays no part. Entries that tie at the threshold are all kept.
@@ -126,7 +127,11 @@ def top_k(share: float | Array, *, per: Literal["all", "leaf", "row"] = "all") -
     def kth_largest(magnitudes: Array) -> Array:
         # A full sort: lax.top_k would force an all-gather in sharded code.
         size = magnitudes.shape[-1]
-        return jnp.sort(magnitudes, axis=-1)[..., size - _num_kept(share, size)]
+        num_kept = _num_kept(share, size)
+        ordered = jnp.sort(magnitudes, axis=-1)
+        if per == "leaf":
+            return jnp.where(num_kept > 0, ordered[..., size - jnp.maximum(num_kept, 1)], jnp.inf)
+        return ordered[..., size - jnp.maximum(num_kept, 1)]
 
     def keep(leaf: Array, threshold: Array) -> Array:
         return jnp.where(jnp.abs(leaf) >= threshold, leaf, 0.0)
@@ -149,8 +154,8 @@ def top_k(share: float | Array, *, per: Literal["all", "leaf", "row"] = "all") -
 def _num_kept(share: float | Array, size: int) -> int | Array:
     """Entries in a share, rounded down; the last digit of the product is not to cost an entry."""
     if isinstance(share, jax.core.Tracer):
-        return jnp.maximum(1, jnp.floor(share * size + 1e-6 * size).astype(jnp.int32))
-    return max(1, int(share * size + 1e-9 * size))
+        return jnp.floor(share * size + 1e-6 * size).astype(jnp.int32)
+    return int(share * size + 1e-9 * size)
 
 
 # Measures.

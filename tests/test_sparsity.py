@@ -143,6 +143,13 @@ def test_top_k_rounds_the_share_of_the_entries_down_and_no_further(share, size, 
     assert sparsity.nonzeros(sparsity.top_k(share, per="row")(w[None])) == kept
 
 
+def test_top_k_per_leaf_never_keeps_more_than_the_share():
+    w = {"kernel": jnp.arange(1.0, 41.0), "bias": jnp.arange(1.0, 6.0)}
+    kept = sparsity.top_k(0.1, per="leaf")(w)
+    assert sparsity.nonzeros(kept["kernel"]) == 4 and sparsity.nonzeros(kept["bias"]) == 0
+    assert sparsity.density(kept) <= 0.1
+
+
 def test_top_k_keeps_at_least_one_entry_and_all_that_tie():
     assert sparsity.nonzeros(sparsity.top_k(1e-6)(jnp.arange(1.0, 6.0))) == 1
     assert sparsity.nonzeros(sparsity.top_k(0.25)(jnp.array([1.0, -2.0, 2.0, 0.5]))) == 2
