@@ -94,7 +94,7 @@ def test_exact_modes_give_the_gradient_of_the_loop_written_out(mode, theta, task
         ("truncated", lambda k: k < 3),
         (inner.Truncated(3), lambda k: k < 1),
     ],
-    ids=str,
+    ids=["first order", "truncated to 0", "truncated", "truncated to 3"],
 )
 def test_first_order_and_truncated_hold_gradients_constant(mode, constant, theta, task):
     got = meta_gradient(TUNED(optax.sgd(0.05), 4, differentiate=mode), theta, task)
