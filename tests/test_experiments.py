@@ -9,10 +9,30 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments import density_curve, few_shot, judging, training_loop, two_tasks
+from experiments import (
+    density_curve,
+    few_shot,
+    judging,
+    meta_gradients,
+    sinusoid,
+    training_loop,
+    two_tasks,
+)
 from jaxmeta import TrainState, checkpoint
 
-TINY = ["--dataset", "omniglot", "--network", "conv4", "--width", "2", "--steps", "3"]
+NAMES = ["matching", "maml", "relation", "transfer", "nearest_neighbour"]
+TINY = [
+    "--dataset",
+    "omniglot",
+    "--network",
+    "conv4",
+    "--width",
+    "2",
+    "--steps",
+    "3",
+    "--inner-steps",
+    "1",
+]
 TINY += [
     "--train-ways",
     "3",
@@ -49,23 +69,30 @@ def run(drawings: Path, out: Path, *flags: str) -> dict:
     return json.loads((out / "result.json").read_text())
 
 
+def row_of(learner: str, result: dict) -> dict:
+    return next(row for row in result["results"] if row["learner"] == learner)
+
+
 @pytest.fixture(scope="module")
 def trained(drawings, tmp_path_factory):
     out = tmp_path_factory.mktemp("run")
-    names = ["matching", "transfer", "nearest_neighbour"]
-    return out, run(drawings, out, "--learner", *names)
+    return out, run(drawings, out, "--learner", *NAMES)
 
 
 def test_few_shot_writes_results_metrics_checkpoints_and_plots(trained):
     out, result = trained
     rows = result["results"]
-    assert [row["learner"] for row in rows] == ["matching", "transfer", "nearest_neighbour"]
+    assert {row["learner"] for row in rows} == set(NAMES)
+    assert [row["accuracy"] for row in rows] == sorted((r["accuracy"] for r in rows), reverse=True)
     for row in rows:
+        behind = row["to_best"]
+        np.testing.assert_allclose(behind["mean"], row["accuracy"] - rows[0]["accuracy"], atol=1e-6)
+        assert behind["ci95"] >= 0.0
         assert 0.0 <= row["accuracy"] <= 1.0 and row["ci95"] >= 0.0
         assert row["num_tasks"] == 6 and row["ways"] == 3 and row["inductive"] is True
         assert 0.0 < row["density"] <= 1.0 and row["versions"]["jax"] == jax.__version__
     # Scribbles with 5% noise are told apart by their pixels.
-    assert rows[2]["accuracy"] > 0.9
+    assert row_of("nearest_neighbour", result)["accuracy"] > 0.9
     assert (out / "task.png").stat().st_size > 1000
     assert not list(out.glob(".*")), "nothing written aside is left"
 
@@ -75,6 +102,13 @@ def test_evaluation_alone_repeats_the_numbers(drawings, trained, tmp_path):
     again = run(drawings, tmp_path, "--eval-only", "--checkpoints", str(out))
     by_name = {row["learner"]: row["accuracy"] for row in first["results"]}
     assert {row["learner"]: row["accuracy"] for row in again["results"]} == by_name
+
+
+def test_the_transductive_number_says_so(drawings, trained, tmp_path):
+    out, _ = trained
+    flags = ["--eval-only", "--checkpoints", str(out), "--learner", "maml", "matching"]
+    rows = run(drawings, tmp_path, *flags, "--statistics", "query")["results"]
+    assert {row["learner"]: row["inductive"] for row in rows} == {"maml": False, "matching": True}
 
 
 def test_evaluation_on_other_drawings(drawings, trained, tmp_path):
@@ -123,7 +157,7 @@ def test_training_starts_from_a_checkpoint_when_told_to(drawings, trained, tmp_p
     flags = ["--learner", "matching", "--init-from", str(out), "--learning-rate", "0"]
     result = run(drawings, tmp_path, *flags, "--most-shots", "2")
     # At a rate of zero what comes out is what went in.
-    assert result["results"][0]["accuracy"] == first["results"][0]["accuracy"]
+    assert row_of("matching", result)["accuracy"] == row_of("matching", first)["accuracy"]
 
 
 def test_resume_refuses_other_settings(drawings, trained, capsys):
@@ -135,11 +169,12 @@ def test_resume_refuses_other_settings(drawings, trained, capsys):
 
 def test_resume_of_a_finished_run_trains_no_further(drawings, trained):
     out, first = trained
-    again = run(drawings, out, "--resume", "--learner", "matching")
+    result = run(drawings, out, "--resume", "--learner", "matching")
+    again, first = row_of("matching", result), row_of("matching", first)
     for name in ("accuracy", "steps"):
-        assert again["results"][0][name] == first["results"][0][name]
+        assert again[name] == first[name]
     # The seconds of the first call still count.
-    assert again["results"][0]["seconds"] >= 0.99 * first["results"][0]["seconds"] > 0
+    assert again["seconds"] >= 0.99 * first["seconds"] > 0
 
 
 @pytest.mark.parametrize(
@@ -168,6 +203,38 @@ def test_two_tasks_and_density_curve_write_their_results(tmp_path):
     curves = json.loads((tmp_path / "b" / "result.json").read_text())["curves"]
     assert curves["two_tasks"][0]["density"] <= 0.1
     assert (tmp_path / "b" / "density_curve.png").exists()
+
+
+def test_meta_gradients_measures_every_mode_asked_for_and_full(tmp_path):
+    flags = ["--steps", "2", "--mode", "remat", "--tasks", "2", "--rounds", "1"]
+    assert meta_gradients.main([*flags, "--out", str(tmp_path)]) == 0
+    rows = json.loads((tmp_path / "result.json").read_text())["results"]
+    assert [row["mode"] for row in rows] == ["full", "remat"]
+    for row in rows:
+        assert row["seconds"] >= row["least_seconds"] > 0 and row["temp_bytes"] > 0
+        np.testing.assert_allclose(row["cosine"], 1.0, atol=1e-4)
+    assert (tmp_path / "meta_gradients.png").stat().st_size > 1000
+
+
+def test_sinusoid_writes_curves_and_goes_on_where_it_was(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sinusoid, "MOST_STEPS", 6)
+    flags = ["--learner", "transfer", "ridge", "--steps", "2", "--eval-tasks", "4"]
+    assert sinusoid.main([*flags, "--out", str(tmp_path)]) == 0
+    first = json.loads((tmp_path / "result.json").read_text())["results"]
+    assert [len(row["error"]) for row in first] == [7, 1]
+    for row in first:
+        assert row["num_tasks"] == 4 and len(row["ci95"]) == len(row["error"])
+    assert set(first[0]["rates"]) <= set(sinusoid.TEST_RATES) and len(first[0]["rates"]) == 7
+    assert "maml after" in sinusoid.verdict([first[0], {**first[0], "learner": "maml"}]).lower()
+    assert (tmp_path / "sinusoid.png").stat().st_size > 1000
+    # The second call finds everything trained, and judges it on the same tasks.
+    flags[1:3] = ["ridge"]
+    assert sinusoid.main([*flags, "--resume", "--out", str(tmp_path)]) == 0
+    again = json.loads((tmp_path / "result.json").read_text())["results"]
+    assert again[0]["error"] == first[1]["error"]
+    flags[flags.index("--steps") + 1] = "3"
+    assert sinusoid.main([*flags, "--resume", "--out", str(tmp_path)]) == 2
+    assert "steps" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

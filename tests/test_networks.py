@@ -115,7 +115,7 @@ def test_max_pool_is_reduce_window_and_drops_an_odd_border(size):
 def test_normalisation_is_the_layer_norm_of_each_image(offset):
     x = np.random.default_rng(0).normal(size=(3, 4, 5, 2)) * [[[[1.0, 4.0]]]] + offset
     layer = {"scale": np.array([2.0, -1.0]), "offset": np.array([0.5, 0.0])}
-    got = conv._normalise(jax.tree.map(jnp.asarray, layer), jnp.asarray(x, jnp.float32))
+    got = conv._layer_norm(jax.tree.map(jnp.asarray, layer), jnp.asarray(x, jnp.float32))
     want = references.layer_norm(x, layer["scale"], layer["offset"])
     np.testing.assert_allclose(got, want, rtol=2e-3, atol=2e-3 if offset else 1e-5)
 
