@@ -1,6 +1,16 @@
 """jaxmeta: meta-learning as three pure functions, in JAX."""
 
-from jaxmeta import checkpoint, learners, losses, networks, sparsity, tasks, training, transforms
+from jaxmeta import (
+    checkpoint,
+    inner,
+    learners,
+    losses,
+    networks,
+    sparsity,
+    tasks,
+    training,
+    transforms,
+)
 from jaxmeta.evaluation import Evaluation, evaluate, paired_difference
 from jaxmeta.objective import meta_objective
 from jaxmeta.training import make_step, sample_tasks, scan_steps
@@ -17,6 +27,7 @@ __all__ = [
     "TrainState",
     "checkpoint",
     "evaluate",
+    "inner",
     "learners",
     "losses",
     "make_step",

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta.learners.common import ABSENT, one_hot_labels, read_support, unit_rows
-from jaxmeta.learners.prototypes import Prototypes
+from jaxmeta.learners.prototypes import Prototypes, class_means
 from jaxmeta.networks.attention import attend
 from jaxmeta.networks.base import unit_rms
 from jaxmeta.networks.mlp import dense, dense_init
@@ -113,9 +113,7 @@ def in_context(
             tokens = _layer(layer, tokens, memories[-1], mask, num_heads, alike)
         if members is None:
             return EncodedContext(tuple(memories), mask, None)
-        counts = members.sum(axis=0)
-        means = members.T @ unit_rows(tokens) / jnp.maximum(counts, 1.0)[:, None]
-        return EncodedContext(tuple(memories), mask, Prototypes(means, counts > 0))
+        return EncodedContext(tuple(memories), mask, class_means(unit_rows(tokens), members))
 
     def predict(theta: PyTree, w: EncodedContext, x: Array) -> Array:
         tokens = embed(theta, x)

@@ -21,6 +21,12 @@ class Prototypes(NamedTuple):
     present: Array
 
 
+def class_means(features: Array, members: Array) -> Prototypes:
+    """The mean of `features [S, F]` over the members `[S, C]` of each class; zeros for none."""
+    counts = members.sum(axis=0)
+    return Prototypes(members.T @ features / jnp.maximum(counts, 1.0)[:, None], counts > 0)
+
+
 def prototypes(
     network: Network,
     *,
@@ -65,10 +71,7 @@ def prototypes(
     ) -> Prototypes:
         del description, key
         support = read_support(support, ways)
-        members = one_hot_labels(support, ways)
-        counts = members.sum(axis=0)
-        means = members.T @ embed(theta, support.x) / jnp.maximum(counts, 1.0)[:, None]
-        return Prototypes(means, counts > 0)
+        return class_means(embed(theta, support.x), one_hot_labels(support, ways))
 
     def predict(theta: PyTree, w: Prototypes, x: Array) -> Array:
         features = embed(theta, x)

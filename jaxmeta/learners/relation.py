@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta.learners.common import ABSENT, one_hot_labels, read_support
-from jaxmeta.learners.prototypes import Prototypes
+from jaxmeta.learners.prototypes import Prototypes, class_means
 from jaxmeta.networks.mlp import mlp
 from jaxmeta.types import Array, Examples, MetaLearner, Network, PyTree, Task
 
@@ -48,10 +48,8 @@ def relation(
     ) -> Prototypes:
         del description, key
         support = read_support(support, ways)
-        members = one_hot_labels(support, ways)
-        counts = members.sum(axis=0)
         features = network.apply(theta["network"], support.x)
-        return Prototypes(members.T @ features / jnp.maximum(counts, 1.0)[:, None], counts > 0)
+        return class_means(features, one_hot_labels(support, ways))
 
     def predict(theta: PyTree, w: Prototypes, x: Array) -> Array:
         pairs = _pairs(network.apply(theta["network"], x), w.means)
