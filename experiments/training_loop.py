@@ -104,10 +104,10 @@ def _show(name: str, step: int, num_steps: int, rate: float, means: dict[str, fl
     """One progress line: rewritten in place on a terminal, ten lines a run elsewhere."""
     left = (num_steps - step) / max(rate, 1e-9)
     filled = 20 * step // num_steps
+    accuracy = f"accuracy {100 * means['accuracy']:.1f}%  " if "accuracy" in means else ""
     line = (
         f"{name:<20} [{'=' * filled}{' ' * (20 - filled)}] {step}/{num_steps}  {rate:.1f} steps/s  "
-        f"loss {means['loss']:.3f}  accuracy {100 * means.get('accuracy', float('nan')):.1f}%  "
-        f"{left:.0f} s left"
+        f"loss {means['loss']:.3f}  {accuracy}{left:.0f} s left"
     )
     if sys.stderr.isatty():
         sys.stderr.write(f"\r{line}\x1b[K" + ("\n" if step >= num_steps else ""))
