@@ -50,8 +50,9 @@ LEARNERS = (
 NETWORKS = {
     "residual": networks.residual,
     "conv4": networks.conv4,
-    "conv4_batch": partial(networks.conv4, norm="batch", patches=True),
+    "conv4_batch": partial(networks.conv4, norm="batch"),
 }
+BATCH_NORMALISED = ("conv4_batch",)
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,10 @@ class TrainConfig:
     @property
     def inductive(self) -> bool:
         """Whether a query is judged without regard to the other queries."""
-        return self.learner not in GRADIENT or self.statistics == "support"
+        if self.network not in BATCH_NORMALISED:
+            return True
+        # The other learners embed queries apart from the support set, by statistics of their own.
+        return self.learner in GRADIENT and self.statistics == "support"
 
 
 DATASET_DEFAULTS: dict[str, dict[str, Any]] = {

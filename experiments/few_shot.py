@@ -38,6 +38,7 @@ from experiments.judging import (
     compare_to_best,
     judge,
     load_trained,
+    start_from,
     table,
     unseen_tasks,
 )
@@ -87,7 +88,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     group.add_argument("--train-ways", type=int, dest="train_ways")
     group.add_argument("--train-shots", type=int, dest="train_shots")
     group.add_argument("--most-shots", type=int, help="draw each episode's shots up to this")
-    group.add_argument("--init-from", help="folder of checkpoints to start theta from")
+    group.add_argument(
+        "--init-from", help="checkpoint to start from: theta, or another learner's network"
+    )
     group.add_argument("--train-queries", type=int, dest="train_queries")
     group.add_argument("--network", choices=sorted(NETWORKS))
     group.add_argument("--width", type=int)
@@ -131,8 +134,8 @@ def train_learner(options: argparse.Namespace, config: TrainConfig, data: Any) -
     key = jax.random.key(config.seed)
     state = training.init(learner, tx, key, jax.jit(sampler)(key))
     if config.init_from is not None:
-        start = load_trained(Path(config.init_from) / f"{name}.ckpt")
-        state = state._replace(theta=start.theta)
+        start = start_from(Path(config.init_from), name, state.theta)
+        state = state._replace(theta=start)
     state_file, seconds_before = out / f"{name}.state", 0.0
     if options.resume and state_file.exists():
         stored = checkpoint.read_config(state_file)

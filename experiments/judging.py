@@ -35,6 +35,28 @@ def load_trained(path: Path) -> Trained:
     return Trained(path.stem, config, checkpoint.restore(path, theta), seconds)
 
 
+def start_from(path: Path, learner: str, theta: Any) -> Any:
+    """theta, or of another learner's theta its network alone, as that checkpoint has it.
+
+    Args:
+      path: a checkpoint, or a folder that has one of this learner.
+      learner: the name of the learner that is to start.
+      theta: where it would start otherwise.
+    """
+    source = load_trained(path / f"{learner}.ckpt" if path.is_dir() else path)
+    if source.config.learner == learner:
+        return source.theta
+
+    def has_network(node: Any) -> bool:
+        return isinstance(node, dict) and "network" in node
+
+    return jax.tree.map(
+        lambda node: node | {"network": source.theta["network"]} if has_network(node) else node,
+        theta,
+        is_leaf=has_network,
+    )
+
+
 def judge(
     trained: Trained, data: Any, ways: int, shots: int, options: argparse.Namespace
 ) -> dict[str, Any]:

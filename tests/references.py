@@ -268,3 +268,29 @@ def layer_norm(x, scale, offset, eps=1e-5):
     """Each image `[H, W, C]` by its own mean and variance, then scale and offset by channel."""
     rows = [(image - image.mean()) / np.sqrt(image.var() + eps) for image in x]
     return np.stack(rows) * scale + offset
+
+
+def convolution(x, kernel, strides, padding, input_dilation, kernel_dilation):
+    """`y [N, *spatial', F]` of `x [N, *spatial, C]` and `kernel [*window, C, F]`, by its sums."""
+    rank = x.ndim - 2
+    padded = [
+        (n - 1) * d + 1 + low + high
+        for n, d, (low, high) in zip(x.shape[1:-1], input_dilation, padding, strict=True)
+    ]
+    window = [(k - 1) * d + 1 for k, d in zip(kernel.shape[:rank], kernel_dilation, strict=True)]
+    outputs = [(n - k) // s + 1 for n, k, s in zip(padded, window, strides, strict=True)]
+    y = np.zeros((len(x), *outputs, kernel.shape[-1]))
+    for place in np.ndindex(*outputs):
+        for tap in np.ndindex(*kernel.shape[:rank]):
+            at = [
+                o * s + t * d - low
+                for o, s, t, d, (low, _) in zip(
+                    place, strides, tap, kernel_dilation, padding, strict=True
+                )
+            ]
+            if any(a % d for a, d in zip(at, input_dilation, strict=True)):
+                continue
+            source = [a // d for a, d in zip(at, input_dilation, strict=True)]
+            if all(0 <= a < n for a, n in zip(source, x.shape[1:-1], strict=True)):
+                y[(slice(None), *place)] += x[(slice(None), *source)] @ kernel[tap]
+    return y

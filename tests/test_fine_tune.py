@@ -107,7 +107,7 @@ def test_first_order_is_the_gradient_at_the_last_point(theta, task):
     w = TUNED(optax.sgd(0.05), 4).adapt(theta, task.support)
     got = meta_gradient(TUNED(optax.sgd(0.05), 4, differentiate="first_order"), theta, task)
     want = inner_gradient(w, task._replace(support=task.query))
-    want = jax.flatten_util.ravel_pytree({"body": want[0], "head": want[1]})[0]
+    want = jax.flatten_util.ravel_pytree({"network": want[0], "head": want[1]})[0]
     assert_close(got, want)
 
 
@@ -176,7 +176,7 @@ def test_adam_is_differentiable_where_a_gradient_is_zero(mode, theta, task):
 def test_only_what_where_selects_moves(theta, task):
     learner = TUNED(optax.sgd(0.05), 3, where=lambda w: NetworkParameters(False, True, False))
     w = learner.adapt(theta, task.support)
-    jax.tree.map(np.testing.assert_array_equal, w.body, theta["body"])
+    jax.tree.map(np.testing.assert_array_equal, w.body, theta["network"])
     assert not np.allclose(w.head["kernel"], theta["head"]["kernel"])
     with pytest.raises(ValueError, match="nothing to move"):
         TUNED(optax.sgd(0.05), 3, where=lambda w: False).adapt(theta, task.support)

@@ -25,7 +25,7 @@ def assert_trees_close(got, want, rtol=1e-5):
 
 def steps_by_hand(theta, rows, num_steps, rate, ways=3):
     """MAML's inner loop with a shared head, written out: `body, head`."""
-    body = theta["body"]
+    body = theta["network"]
     head = jax.tree.map(
         lambda leaf: jnp.broadcast_to(leaf, (*leaf.shape[:-1], ways)), theta["head"]
     )
@@ -52,7 +52,7 @@ def test_anil_moves_the_head_alone(task):
     learner = learners.anil(NET, num_steps=2, rate=0.3, ways=3)
     theta = learner.init(KEY, task)
     w = adapted(learner, theta, task)
-    jax.tree.map(np.testing.assert_array_equal, w.body, theta["body"])
+    jax.tree.map(np.testing.assert_array_equal, w.body, theta["network"])
     assert np.ptp(w.head["kernel"], axis=1).max() > 1e-3
 
 
@@ -66,7 +66,7 @@ def test_meta_sgd_learns_a_rate_for_each_number_of_w(task):
     # The gradient of the loss in a rate is -(gradient after the step) * (gradient before it).
     still = theta._replace(optimiser=jax.tree.map(jnp.zeros_like, theta.optimiser))
     same = adapted(learner, still, task)
-    jax.tree.map(np.testing.assert_array_equal, same.body, theta.learner["body"])
+    jax.tree.map(np.testing.assert_array_equal, same.body, theta.learner["network"])
 
 
 def test_imaml_stays_near_its_start(task):
@@ -107,7 +107,7 @@ def test_the_gradient_of_reptiles_objective_is_the_way_from_w_k_to_w_0(task):
     grad = jax.jit(jax.grad(lambda theta: loss_fn(theta, task, None)[0]))(theta)
     rows = Examples(*map(jnp.concatenate, zip(task.support, task.query, strict=True)))
     body, head = steps_by_hand(theta, rows, 4, 0.3)
-    assert_trees_close(grad["body"], optax.tree.sub(theta["body"], body), rtol=1e-4)
+    assert_trees_close(grad["network"], optax.tree.sub(theta["network"], body), rtol=1e-4)
     # All classes start from one column: its gradient is the sum over them.
     moved = jax.tree.map(lambda old, new: (old - new).sum(-1, keepdims=True), theta["head"], head)
     assert_trees_close(grad["head"], moved, rtol=1e-4)
@@ -217,9 +217,10 @@ def test_a_network_knows_the_statistics_of_the_real_rows(image_task):
     network = networks.residual(2, norm="batch")
     x, mask = image_task.support.x, jnp.array([1.0, 1, 0, 1, 1, 0])
     params = network.init(KEY, x)
-    known = network.condition(params, x.at[2].set(50.0), mask)
+    seen, known = network.condition(params, x.at[2].set(50.0), mask)
     real = x[mask > 0]
     features = network.apply(params, real)  # normalised by the statistics of the real rows
+    np.testing.assert_allclose(seen[mask > 0], features, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(network.apply(known, real), features, rtol=1e-4, atol=1e-4)
     stem = jax.lax.conv_general_dilated(
         real, params[0]["kernel"], (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")

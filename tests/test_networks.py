@@ -197,16 +197,3 @@ def test_a_flax_module_works_under_grad_and_vmap_inside_a_learner(name, task, ma
     )
     kernels = [leaf for leaf in jax.tree.leaves(together["network"]) if leaf.ndim == 3]
     assert len(kernels) == 2 and all(np.abs(leaf).max() > 1e-4 for leaf in kernels)
-
-
-@pytest.mark.parametrize(("size", "kernel", "stride"), [(7, 3, 1), (8, 5, 2), (7, 5, 2), (6, 1, 1)])
-def test_convolution_by_patches_is_the_convolution(size, kernel, stride):
-    key, x = jax.random.split(KEY)[0], jax.random.normal(KEY, (2, size, size + 1, 3))
-    layer = {"kernel": jax.random.normal(key, (kernel, kernel, 3, 4))}
-    got, want = (each(layer, x, stride) for each in (conv._conv_by_patches, conv._conv))
-    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)
-
-
-def test_an_encoder_by_patches_is_the_encoder(images):
-    plain, patched = networks.conv4(3), networks.conv4(3, patches=True)
-    np.testing.assert_allclose(embed(patched, images), embed(plain, images), rtol=1e-4, atol=1e-4)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxmeta import inner, losses
-from jaxmeta.learners.learned_init import NetworkParameters, learned_init
+from jaxmeta.learners.learned_init import NetworkParameters, learned_init, predict_by_head
 from jaxmeta.masking import blank_padding
 from jaxmeta.transforms import LearnedOptimiser, fine_tune, learned_rates
 from jaxmeta.types import Array, Examples, LossFn, MetaLearner, Network, PyTree, Task, TaskLoss
@@ -52,7 +52,7 @@ def maml(
         loss,
         optax.sgd(rate) if tx is None else tx,
         num_steps,
-        prepare=_read_statistics(network),
+        predict_support=_with_statistics(network),
         **options,
     )
     return tuned if statistics == "support" else _forget_statistics(network, tuned)
@@ -220,17 +220,20 @@ def multi_step_objective(
     return loss_fn
 
 
-def _read_statistics(network: Network) -> Callable[[PyTree, PyTree, Examples], PyTree] | None:
-    """For `fine_tune`: puts the support set's batch statistics into w; None if there are none."""
+def _with_statistics(network: Network) -> Callable[..., tuple[Array, PyTree]] | None:
+    """For `fine_tune`: leaves the support set's batch statistics in w; None if there are none."""
     condition = getattr(network, "condition", None)
     if condition is None:
         return None
 
-    def prepare(theta: PyTree, w: NetworkParameters, support: Examples) -> NetworkParameters:
+    def predict_support(
+        theta: PyTree, w: NetworkParameters, support: Examples
+    ) -> tuple[Array, NetworkParameters]:
         del theta
-        return w._replace(body=condition(w.body, support.x, support.mask))
+        features, body = condition(w.body, support.x, support.mask)
+        return predict_by_head(w, features), w._replace(body=body)
 
-    return prepare
+    return predict_support
 
 
 def _forget_statistics(network: Network, learner: MetaLearner) -> MetaLearner:
@@ -246,6 +249,6 @@ def _forget_statistics(network: Network, learner: MetaLearner) -> MetaLearner:
 
 
 def _without_statistics(network: Network, w: NetworkParameters) -> tuple[PyTree, PyTree]:
-    """Body and head as they were before `_read_statistics`."""
+    """Body and head as they were before `_with_statistics`."""
     forget = getattr(network, "forget", None)
     return (w.body if forget is None else forget(w.body)), w.head

@@ -56,7 +56,7 @@ def learned_init(
         size = network.apply(body, task.support.x).shape[-1]
         shared = head == "shared" and task.support.y.ndim == 1
         width = 1 if shared else columns(task.support)
-        return {"body": body, "head": dense_init(head_key, size, width, gain=1.0)}
+        return {"network": body, "head": dense_init(head_key, size, width, gain=1.0)}
 
     def adapt(
         theta: PyTree, support: Examples, *, description: PyTree = None, key: Array | None = None
@@ -77,10 +77,15 @@ def learned_init(
             "kernel": jnp.broadcast_to(kernel, (len(kernel), len(present))),
             "bias": jnp.broadcast_to(bias, present.shape),
         }
-        return NetworkParameters(theta["body"], start, present)
+        return NetworkParameters(theta["network"], start, present)
 
     def predict(theta: PyTree, w: NetworkParameters, x: Array) -> Array:
         del theta
-        return jnp.where(w.present, dense(w.head, network.apply(w.body, x)), ABSENT)
+        return predict_by_head(w, network.apply(w.body, x))
 
     return MetaLearner(init, adapt, predict)
+
+
+def predict_by_head(w: NetworkParameters, features: Array) -> Array:
+    """Logits `[N, C]` of features `[N, F]`; absent classes cannot be chosen."""
+    return jnp.where(w.present, dense(w.head, features), ABSENT)

@@ -3,6 +3,7 @@
 from jaxmeta.networks.base import PairNetwork, chain, from_nnx, identity, rms_norm
 from jaxmeta.networks.conv import conv4, residual
 from jaxmeta.networks.mlp import mlp
+from jaxmeta.networks.task_conv import task_conv
 
 __all__ = [
     "PairNetwork",
@@ -13,4 +14,5 @@ __all__ = [
     "mlp",
     "residual",
     "rms_norm",
+    "task_conv",
 ]

@@ -6,6 +6,7 @@ on nothing but its image: the learners built on these encoders are inductive by 
 fixes them, else of whatever batch is being embedded.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
@@ -13,11 +14,14 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta.networks.base import PairNetwork
+from jaxmeta.networks.task_conv import task_conv
 from jaxmeta.types import Array
 from jaxmeta.validation import check_positive
 
 Layer = dict[str, Array]
-Normalise = Callable[[Layer, Array], Array]
+Normalise = Callable[..., Array]
+"""`(layer, x [N, H, W, C], pool=False) -> [N, H', W', C]`, normalised, and pooled if asked."""
+
 Norm = Literal["layer", "batch"]
 
 
@@ -27,17 +31,17 @@ class BatchNormNetwork(NamedTuple):
     Attributes:
       init: `(key, x [N, ...]) -> params`, without statistics.
       apply: `(params, x) -> features [N, F]`, by the statistics in params, else by those of x.
-      condition: `(params, x, mask [N]) -> params` with the statistics of the real rows of x.
+      condition: `(params, x, mask [N]) -> (features [N, F], params)`, both by the statistics of the
+        real rows of x, which the returned params hold.
       forget: `params -> params` without statistics.
     """
 
     init: Callable[[Array, Array], list[Layer]]
     apply: Callable[[list[Layer], Array], Array]
-    condition: Callable[[list[Layer], Array, Array], list[Layer]]
+    condition: Callable[[list[Layer], Array, Array], tuple[Array, list[Layer]]]
     forget: Callable[[list[Layer]], list[Layer]]
 
 
-_AXES = ("NHWC", "HWIO", "NHWC")
 _STATISTICS = ("mean", "variance")
 
 
@@ -53,58 +57,48 @@ def _conv_init(key: Array, kernel: int, in_channels: int, out_channels: int) -> 
 
 
 def _conv(layer: Layer, x: Array, stride: int = 1) -> Array:
-    kernel = layer["kernel"].astype(x.dtype)
-    return jax.lax.conv_general_dilated(
-        x, kernel, (stride, stride), "SAME", dimension_numbers=_AXES
-    )
+    return task_conv(x, layer["kernel"].astype(x.dtype), (stride, stride), "SAME")
 
 
-def _conv_by_patches(layer: Layer, x: Array, stride: int = 1) -> Array:
-    """The same by one matrix product: vmap over kernels and derivatives of any order stay fast."""
-    kernel = layer["kernel"].astype(x.dtype)
-    size = kernel.shape[0]
-    pads = jax.lax.padtype_to_pads(x.shape[1:3], (size, size), (stride, stride), "SAME")
-    padded = jnp.pad(x, ((0, 0), *pads, (0, 0)))
-    height, width = (-(-extent // stride) for extent in x.shape[1:3])
-    patches = [
-        padded[
-            :, i : i + (height - 1) * stride + 1 : stride, j : j + (width - 1) * stride + 1 : stride
-        ]
-        for i in range(size)
-        for j in range(size)
-    ]
-    return jnp.concatenate(patches, axis=-1) @ kernel.reshape(-1, kernel.shape[-1])
-
-
-def _layer_norm(layer: Layer, x: Array) -> Array:
-    """Each image by its own mean and variance over height, width and channels."""
+def _layer_norm(layer: Layer, x: Array, pool: bool = False) -> Array:
+    """Each image by its own mean and variance over height, width and channels, once pooled."""
+    x = _max_pool(x) if pool else x
     mean = x.mean(axis=(1, 2, 3), keepdims=True)
     variance = jnp.square(x).mean(axis=(1, 2, 3), keepdims=True) - jnp.square(mean)
     return _scaled(layer, x, mean, variance)
 
 
-def _batch_norm(layer: Layer, x: Array) -> Array:
-    """Each channel by the statistics in the layer, else by those of this batch."""
+def _batch_norm(layer: Layer, x: Array, pool: bool = False) -> Array:
+    """Each channel by the statistics in the layer, else by those of this batch, before pooling."""
     if "mean" not in layer:
-        layer = _with_statistics(layer, x, jnp.ones(len(x)))
+        layer = _with_statistics(layer, x, None)
+    if pool:
+        # To scale up and then pool is to pool and then scale, on a quarter of the numbers; where
+        # the scale is negative the greatest becomes the least.
+        sign = jax.lax.stop_gradient(jnp.where(layer["scale"] < 0, -1, 1)).astype(x.dtype)
+        sign = sign[None, None, None]
+        x = _max_pool(x * sign) * sign
     mean, variance = (layer[name].astype(x.dtype)[None, None, None] for name in _STATISTICS)
     return _scaled(layer, x, mean, variance)
 
 
-def _with_statistics(layer: Layer, x: Array, mask: Array) -> Layer:
+def _with_statistics(layer: Layer, x: Array, mask: Array | None) -> Layer:
     """The layer and the mean and variance of each channel over the real rows of x."""
     x = x.astype(layer["scale"].dtype)
-    share = mask.astype(x.dtype) / (jnp.maximum(mask.sum(), 1).astype(x.dtype) * x[0, :, :, 0].size)
-    mean = jnp.einsum("n,nhwc->c", share, x)
-    variance = jnp.einsum("n,nhwc->c", share, jnp.square(x - mean[None, None, None]))
-    return layer | {"mean": mean, "variance": variance}
+    if mask is None:
+        mean, square = x.mean(axis=(0, 1, 2)), jnp.square(x).mean(axis=(0, 1, 2))
+    else:
+        places = math.prod(x.shape[1:-1])
+        share = mask.astype(x.dtype) / (jnp.maximum(mask.sum(), 1).astype(x.dtype) * places)
+        weighted = x * share[:, None, None, None]
+        mean, square = weighted.sum(axis=(0, 1, 2)), (weighted * x).sum(axis=(0, 1, 2))
+    return layer | {"mean": mean, "variance": square - jnp.square(mean)}
 
 
 def _scaled(layer: Layer, x: Array, mean: Array, variance: Array) -> Array:
     """Normalised, then a learned scale and offset."""
-    normal = (x - mean) * jax.lax.rsqrt(jnp.maximum(variance, 0.0) + 1e-5)
     scale, offset = (layer[name].astype(x.dtype)[None, None, None] for name in ("scale", "offset"))
-    return normal * scale + offset
+    return (x - mean) * (jax.lax.rsqrt(jnp.maximum(variance, 0.0) + 1e-5) * scale) + offset
 
 
 def _max_pool(x: Array) -> Array:
@@ -137,15 +131,15 @@ def _encoder(
             raise ValueError(f"Images {x.shape} are too small: pooling leaves nothing of them.")
         return features.reshape(len(features), -1)
 
-    def condition(params: list[Layer], x: Array, mask: Array) -> list[Layer]:
+    def condition(params: list[Layer], x: Array, mask: Array) -> tuple[Array, list[Layer]]:
         measured = []
 
-        def measure(layer: Layer, x: Array) -> Array:
+        def measure(layer: Layer, x: Array, pool: bool = False) -> Array:
             measured.append(_with_statistics(layer, x, mask))
-            return _batch_norm(measured[-1], x)
+            return _batch_norm(measured[-1], x, pool)
 
-        forward(forget(params), x, measure)
-        return measured
+        features = forward(forget(params), x, measure)
+        return features.reshape(len(features), -1), measured
 
     def forget(params: list[Layer]) -> list[Layer]:
         return [{k: v for k, v in layer.items() if k not in _STATISTICS} for layer in params]
@@ -155,20 +149,11 @@ def _encoder(
     return BatchNormNetwork(init, apply, condition, forget)
 
 
-def conv4(
-    width: int = 64, *, norm: Norm = "layer", patches: bool = False
-) -> PairNetwork | BatchNormNetwork:
-    """The four-block encoder of the few-shot literature: conv 3x3, pool, normalise, relu.
+def conv4(width: int = 64, *, norm: Norm = "layer") -> PairNetwork | BatchNormNetwork:
+    """The four-block encoder of the few-shot literature: conv 3x3, normalise, relu, pool.
 
-    28x28 images give `[N, width]`. The pool goes before the normalisation, which then touches a
-    quarter of the numbers.
-
-    Args:
-      width: channels of every block.
-      norm: by which statistics, see the module.
-      patches: convolve by matrix products of patches. For weights that differ from task to task,
-        as under `fine_tune`: XLA:CPU has no fast path for vmapped kernels. For weights that all
-        tasks share it is the slower form.
+    28x28 images give `[N, width]`. Layer normalisation is of what pooling leaves, a quarter of the
+    numbers; batch statistics are of all, as in the papers.
 
     References:
       Vinyals et al., Matching networks for one shot learning, arXiv:1606.04080.
@@ -178,11 +163,9 @@ def conv4(
     def shapes(channels: int) -> list[tuple[int, int, int]]:
         return [(3, channels, width)] + [(3, width, width)] * 3
 
-    conv = _conv_by_patches if patches else _conv
-
     def forward(params: list[Layer], x: Array, normalise: Normalise) -> Array:
         for layer in params:
-            x = jax.nn.relu(normalise(layer, _max_pool(conv(layer, x))))
+            x = jax.nn.relu(normalise(layer, _conv(layer, x), pool=True))
         return x
 
     return _encoder(norm, shapes, forward)

@@ -44,7 +44,7 @@ def fine_tune(
     proximity: float = 0.0,
     count: Callable[[Examples], Array] | None = None,
     tolerance: float = 0.0,
-    prepare: Callable[[PyTree, PyTree, Examples], PyTree] | None = None,
+    predict_support: Callable[[PyTree, PyTree, Examples], tuple[Array, PyTree]] | None = None,
     trajectory: bool = False,
 ) -> MetaLearner:
     """Adapt, then descend on the loss of the support set in `w`.
@@ -68,8 +68,8 @@ def fine_tune(
       count: `support -> [] int`, the steps that this task takes, if fewer. May close over a traced
         number: one program for all numbers of steps.
       tolerance: a task stops once the norm of its gradient is this or less.
-      prepare: `(theta, w, support) -> w`, run before each prediction and at the end; puts into
-        `w` what depends on both, such as normalisation statistics.
+      predict_support: `(theta, w, support) -> (z, w)`, in place of `predict` on the support rows,
+        where `w` is to leave with something of them, such as normalisation statistics.
       trajectory: give `w_1 ... w_K` stacked, `[K, ...]` on every leaf, for losses of every step.
 
     Raises:
@@ -87,7 +87,9 @@ def fine_tune(
     mode = inner.resolve(differentiate)
     evolved = isinstance(mode, inner.Evolution)
     learned = isinstance(tx, LearnedOptimiser)
-    prepare = prepare or (lambda theta, w, support: w)
+    on_support = predict_support or (
+        lambda theta, w, support: (learner.predict(theta, w, support.x), w)
+    )
 
     def parts(theta: PyTree) -> tuple[PyTree, optax.GradientTransformation]:
         return (theta.learner, tx.build(theta.optimiser)) if learned else (theta, tx)
@@ -101,8 +103,8 @@ def fine_tune(
 
     def objective(moving: PyTree, context: tuple[PyTree, PyTree, PyTree, Examples]) -> Array:
         theta, fixed, anchor, support = context
-        w = prepare(theta, inner.merge(moving, fixed), support)
-        error = loss(learner.predict(theta, w, support.x), support.y, support.mask)
+        z, _ = on_support(theta, inner.merge(moving, fixed), support)
+        error = loss(z, support.y, support.mask)
         if proximity:
             distance = optax.tree.norm(optax.tree.sub(moving, anchor), squared=True)
             error = error + 0.5 * proximity * distance
@@ -122,7 +124,10 @@ def fine_tune(
             count=None if count is None else count(support),
             trajectory=trajectory,
         )
-        finish = lambda moving: prepare(theta, inner.merge(moving, fixed), support)  # noqa: E731
+
+        def finish(moving: PyTree) -> PyTree:
+            return on_support(theta, inner.merge(moving, fixed), support)[1]
+
         return jax.vmap(finish)(tuned) if trajectory else finish(tuned)
 
     def adapt(
