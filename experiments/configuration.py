@@ -9,6 +9,7 @@ import optax
 
 from jaxmeta import (
     MetaLearner,
+    inner,
     learners,
     losses,
     meta_objective,
@@ -24,7 +25,7 @@ GRADIENT = {
     "fomaml": learners.fomaml,
     "anil": learners.anil,
     "meta_sgd": learners.meta_sgd,
-    "imaml": learners.imaml,
+    "imaml": partial(learners.imaml, differentiate=inner.Implicit(num_steps=5)),
     "reptile": learners.reptile,
     "maml_plus_plus": learners.maml_plus_plus,
 }
@@ -120,8 +121,17 @@ LEARNER_DEFAULTS: dict[str, dict[str, Any]] = {
     # Emission multiplies parameters by parameters: at the others' rate, or with 80 columns to
     # tell apart from the start, it does not settle.
     "hypernet": {"learning_rate": 3e-3, "ways": 20, "queries": 3, "tasks_per_step": 3},
+    "relation": {"learning_rate": 3e-3, "ways": 20, "queries": 3, "tasks_per_step": 3},
     "in_context": {"learning_rate": 3e-3},
-    "cavia": {"learning_rate": 3e-3, "ways": 5, "queries": 5, "tasks_per_step": 8},
+    "cavia": {
+        "learning_rate": 3e-3,
+        "ways": 5,
+        "queries": 5,
+        "tasks_per_step": 8,
+        "inner_steps": 2,
+        "inner_rate": 10.0,
+        "steps": 480,
+    },
 } | dict.fromkeys(
     # Weights of each task's own: narrow episodes, a network whose convolutions allow for it.
     GRADIENT,
@@ -133,7 +143,8 @@ LEARNER_DEFAULTS: dict[str, dict[str, Any]] = {
         "tasks_per_step": 4,
         "learning_rate": 3e-3,
         "weight_decay": 0.0,
-        "steps": 1000,
+        "inner_steps": 3,
+        "steps": 800,
     },
 )
 """Where a learner's training settings differ from those of its data set."""
@@ -160,6 +171,8 @@ def build_learner(
         "cavia": lambda: learners.cavia(
             networks.chain(network, networks.rms_norm()),
             context_size=100,
+            hidden=(),
+            film=True,
             ways=ways,
             num_steps=config.inner_steps,
             rate=config.inner_rate,

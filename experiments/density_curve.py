@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from experiments import few_shot, plots, two_tasks
+from experiments.training_loop import cache_compilations
 from jaxmeta.files import write_atomically
 
 DENSITIES = (1.0, 0.3, 0.1, 0.05, 0.02)
@@ -85,4 +86,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    cache_compilations()
     sys.exit(main())

@@ -14,6 +14,7 @@ More:
 
 import argparse
 import json
+import math
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -42,11 +43,12 @@ from experiments.judging import (
     table,
     unseen_tasks,
 )
-from experiments.training_loop import read_metrics, train
+from experiments.training_loop import cache_compilations, read_metrics, train
 from jaxmeta import checkpoint, make_step, scan_steps, training
 from jaxmeta.files import write_atomically
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
+LOG_EVERY = 25
 DEFAULT_LEARNERS = ("matching", "prototypes", "hypernet", "transfer", "nearest_neighbour")
 
 
@@ -146,11 +148,13 @@ def train_learner(options: argparse.Namespace, config: TrainConfig, data: Any) -
                 "leave out --resume to train anew."
             )
         state = checkpoint.restore(state_file, state)
-    # On CPU each step is a call: inside a loop XLA runs the convolutions' gradients slowly.
-    chunk = 1 if jax.default_backend() == "cpu" else 25
-    chunk = chunk if config.steps % chunk == 0 else 1
     step = make_step(loss_fn, tx)
-    run = scan_steps(step, sampler, num_steps=chunk, tasks_per_step=config.tasks_per_step)
+    run = scan_steps(
+        step,
+        sampler,
+        num_steps=math.gcd(config.steps, LOG_EVERY),
+        tasks_per_step=config.tasks_per_step,
+    )
     state, seconds = train(
         jax.jit(run, donate_argnums=0),
         state,
@@ -159,6 +163,7 @@ def train_learner(options: argparse.Namespace, config: TrainConfig, data: Any) -
         num_steps=config.steps,
         out=out,
         seconds_before=seconds_before,
+        log_every=LOG_EVERY,
     )
     shipped = out / f"{name}.ckpt"
     meta = {**config.to_json(), "seconds": seconds}
@@ -250,4 +255,5 @@ def draw(options: argparse.Namespace, learners: list[Trained], data: Any) -> Non
 
 
 if __name__ == "__main__":
+    cache_compilations()
     sys.exit(main())

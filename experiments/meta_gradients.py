@@ -22,6 +22,7 @@ import optax
 
 from experiments import plots
 from experiments.regressors import body
+from experiments.training_loop import cache_compilations
 from jaxmeta import inner, learners, losses, meta_objective, sample_tasks, tasks, transforms
 from jaxmeta.files import write_atomically
 
@@ -133,4 +134,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    cache_compilations()
     sys.exit(main())

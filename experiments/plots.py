@@ -180,3 +180,30 @@ def _save(figure: Any, path: Path) -> None:
     figure.savefig(aside, dpi=130, format="png")
     aside.replace(path)
     plt.close(figure)
+
+
+def roofline(rows: list[dict[str, Any]], machine: dict[str, Any], path: Path) -> None:
+    """Achieved rate against arithmetic intensity, under what the machine allows."""
+    plt = _pyplot()
+    figure, axis = plt.subplots(figsize=(8, 4.6), layout="constrained")
+    intensity = np.geomspace(0.05, 1000, 200)
+    roof = np.minimum(machine["peak_gflops"], intensity * machine["gbytes_per_s"])
+    axis.plot(intensity, roof, color="black", label="matrix product and copy, measured")
+    names = list(dict.fromkeys(row["case"] for row in rows))
+    for row in rows:
+        if not row["bytes_accessed"]:
+            continue
+        colour = f"C{names.index(row['case'])}"
+        x, y = row["flops_by_hand"] / row["bytes_accessed"], row["gflops"]
+        axis.scatter(x, y, color=colour, s=30)
+        label = f"{row['meta_batch']} tasks" + (
+            f", {row['inner_steps']} steps" if row["inner_steps"] else ""
+        )
+        axis.annotate(label, (x, y), fontsize=7, xytext=(4, 3), textcoords="offset points")
+    for i, name in enumerate(names):
+        axis.scatter([], [], color=f"C{i}", label=name)
+    axis.set(xscale="log", yscale="log", xlabel="operations per byte accessed (compiler's count)")
+    axis.set(ylabel="GFLOP/s")
+    axis.grid(alpha=0.3)
+    axis.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    _save(figure, path)

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from jaxmeta import MetaLearner, Task, inner, learners, losses, meta_objective, networks
 
@@ -78,7 +79,13 @@ def rivals() -> dict[str, Rival]:
         "meta_sgd": Rival(descent(learners.meta_sgd), rate=1e-3),
         "cavia": Rival(descent(learners.cavia, 0.5, **context), rate=1e-2),
         "imaml": Rival(
-            descent(learners.imaml, 0.01, num_steps=30, proximity=2.0, differentiate=solve),
+            descent(
+                learners.imaml,
+                tx=optax.sgd(0.001, momentum=0.9, nesterov=True),  # to converge in these steps
+                num_steps=30,
+                proximity=2.0,
+                differentiate=solve,
+            ),
             rate=1e-3,  # a gradient that cannot see the steps lets the curvature outgrow them
             test=(("differentiate", "full"),),  # the implicit gradient has no trajectory
         ),

@@ -21,7 +21,7 @@ import optax
 
 from experiments import plots
 from experiments.regressors import INNER_STEPS, error, errors, predictions, rivals
-from experiments.training_loop import train
+from experiments.training_loop import cache_compilations, train
 from jaxmeta import (
     TrainState,
     checkpoint,
@@ -178,4 +178,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    cache_compilations()
     sys.exit(main())

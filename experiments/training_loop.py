@@ -1,6 +1,7 @@
 """The outer loop of an experiment: progress, a metrics file, checkpoints, resume, Ctrl-C."""
 
 import json
+import os
 import signal
 import sys
 import time
@@ -15,6 +16,13 @@ import numpy as np
 from jaxmeta import TrainState, checkpoint
 
 _SAVE_EVERY_SECONDS = 60.0
+
+
+def cache_compilations() -> None:
+    """Keep compiled programs from run to run, in JAX_COMPILATION_CACHE_DIR or the user's cache."""
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        folder = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "jaxmeta" / "xla"
+        jax.config.update("jax_compilation_cache_dir", str(folder))
 
 
 def train(
@@ -60,6 +68,8 @@ def train(
         try:
             while step < num_steps:
                 state, metrics = run(state)
+                if not pending and step == first:
+                    sys.stderr.write(f"{name}: compiled in {time.perf_counter() - start:.0f} s\n")
                 pending.append(metrics)
                 step += len(metrics["loss"])
                 if step // log_every > (step - len(metrics["loss"])) // log_every:

@@ -17,6 +17,7 @@ from typing import Any
 import jax
 import optax
 
+from experiments.training_loop import cache_compilations
 from jaxmeta import (
     Evaluation,
     MetaLearner,
@@ -111,4 +112,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    cache_compilations()
     sys.exit(main())

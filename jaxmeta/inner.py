@@ -50,6 +50,9 @@ __all__ = [
 ]
 
 
+_FEW, _SMALL = 5, 2**14
+
+
 class Descent(NamedTuple):
     """How to descend.
 
@@ -189,4 +192,7 @@ def _run(step, carry, num_steps: int, mode):
 
 
 def _scan(step, carry, num_steps: int, first: Array | int = 0):
-    return jax.lax.scan(step, carry, first + jnp.arange(num_steps))
+    # Few steps on few numbers cost less than the loop around them.
+    small = sum(leaf.size for leaf in jax.tree.leaves(carry)) <= _SMALL
+    unroll = num_steps if small and 0 < num_steps <= _FEW else 1
+    return jax.lax.scan(step, carry, first + jnp.arange(num_steps), unroll=unroll)

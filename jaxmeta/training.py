@@ -146,10 +146,10 @@ def chunk_size(gradient: Gradient, theta: PyTree, tasks: Task, keys: Array, step
     run = jax.jit(lambda consts, args: jax.core.eval_jaxpr(program.jaxpr, consts, *args))
     lowered = run.lower(given[0], jax.tree.leaves(given[1]))
     # Machine code of less quality takes half the time to make and the same memory to run.
-    usage = lowered.compile({"xla_backend_optimization_level": 0}).memory_analysis()
+    usage = lowered.compile({"xla_backend_optimization_level": "0"}).memory_analysis()
     limits = jax.local_devices()[0].memory_stats() or {}
     budget = limits["bytes_limit"] // 4 if "bytes_limit" in limits else _CACHE_BYTES
-    most = max(1, budget // max(1, usage.temp_size_in_bytes))
+    most = max(1, budget // max(1, usage.temp_size_in_bytes if usage else budget))
     return max(size for size in range(1, num_tasks + 1) if num_tasks % size == 0 and size <= most)
 
 
@@ -192,10 +192,6 @@ def scan_steps(
         return step(state, sample_tasks(sampler, step_keys(state).sample, tasks_per_step))
 
     def run(state: TrainState) -> tuple[TrainState, Metrics]:
-        if num_steps == 1:
-            # One step needs no loop, inside which XLA:CPU runs convolutions' gradients slowly.
-            state, metrics = body(state, None)
-            return state, jax.tree.map(lambda value: value[None], metrics)
         return jax.lax.scan(body, state, length=num_steps)
 
     return run

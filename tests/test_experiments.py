@@ -18,7 +18,9 @@ from experiments import (
     training_loop,
     two_tasks,
 )
-from jaxmeta import TrainState, checkpoint
+from experiments.configuration import TrainConfig, build_learner
+from experiments.judging import load_trained, start_from
+from jaxmeta import Examples, Task, TrainState, checkpoint
 
 NAMES = ["matching", "maml", "relation", "transfer", "nearest_neighbour"]
 TINY = [
@@ -45,6 +47,10 @@ TINY += [
     "--queries",
     "2",
 ]
+
+
+ROWS = Examples(jnp.zeros((3, 28, 28, 1)), jnp.arange(3), jnp.ones(3))
+TASK = Task(ROWS, ROWS)
 
 
 @pytest.fixture(scope="module")
@@ -104,11 +110,28 @@ def test_evaluation_alone_repeats_the_numbers(drawings, trained, tmp_path):
     assert {row["learner"]: row["accuracy"] for row in again["results"]} == by_name
 
 
-def test_the_transductive_number_says_so(drawings, trained, tmp_path):
+def test_the_transductive_number_says_so(drawings, tmp_path):
+    """Batch statistics of the queries, in a gradient learner that asks and in one that must."""
+    flags = ["--network", "conv4_batch", "--learner", "maml", "prototypes"]
+    for statistics, maml_is_inductive in (("support", True), ("query", False)):
+        again = ["--eval-only"] if statistics == "query" else []
+        rows = run(drawings, tmp_path, *flags, *again, "--statistics", statistics)["results"]
+        inductive = {row["learner"]: row["inductive"] for row in rows}
+        assert inductive == {"maml": maml_is_inductive, "prototypes": False}
+
+
+def test_a_learner_starts_from_anothers_network(drawings, trained, tmp_path):
     out, _ = trained
-    flags = ["--eval-only", "--checkpoints", str(out), "--learner", "maml", "matching"]
-    rows = run(drawings, tmp_path, *flags, "--statistics", "query")["results"]
-    assert {row["learner"]: row["inductive"] for row in rows} == {"maml": False, "matching": True}
+    source = load_trained(out / "matching.ckpt").theta["network"]
+    for learner in ("maml", "relation"):
+        theta = build_learner(TrainConfig(learner, "omniglot", "conv4", 2), 3).init(
+            jax.random.key(1), TASK
+        )
+        start = start_from(out / "matching.ckpt", learner, theta)
+        jax.tree.map(np.testing.assert_array_equal, start["network"], source)
+        own = start_from(out, learner, theta)
+        want = load_trained(out / f"{learner}.ckpt").theta
+        jax.tree.map(np.testing.assert_array_equal, own, want)
 
 
 def test_evaluation_on_other_drawings(drawings, trained, tmp_path):

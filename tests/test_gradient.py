@@ -80,14 +80,19 @@ def test_imaml_stays_near_its_start(task):
     assert distances[0] > 3 * distances[1] > 0
 
 
-def test_cavia_moves_a_few_context_parameters(task):
-    learner = learners.cavia(NET, context_size=4, hidden=(5,), num_steps=3, rate=0.5, ways=3)
+@pytest.mark.parametrize("film", [False, True])
+def test_cavia_moves_a_few_context_parameters(task, film):
+    learner = learners.cavia(
+        NET, context_size=4, hidden=(5,), film=film, num_steps=3, rate=0.5, ways=3
+    )
     theta = learner.init(KEY, task)
     w = adapted(learner, theta, task)
     assert w.context.shape == (4,) and np.abs(w.context).min() > 0
 
     def loss(context):
         features = NET.apply(theta["network"], task.support.x)
+        if film:
+            features = features * (1 + context @ theta["film"])[None]
         rows = jnp.concatenate([features, jnp.tile(context, (len(features), 1))], axis=1)
         z = networks.mlp([5, 3]).apply(theta["decoder"], rows)
         return losses.cross_entropy(z, task.support.y, task.support.mask)

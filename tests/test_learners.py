@@ -54,6 +54,7 @@ LEARNERS = {
     "maml++": learners.maml_plus_plus(NET, num_steps=2, rate=0.3, ways=3),
     "imaml": learners.imaml(NET, num_steps=150, rate=0.1, proximity=2.0, ways=3),
     "cavia": learners.cavia(NET, num_steps=2, hidden=(), context_size=3, ways=3),
+    "cavia_film": learners.cavia(NET, num_steps=2, hidden=(), context_size=3, ways=3, film=True),
 }
 ORDER_MATTERS = ["matching full context"]
 NOTHING_TO_LEARN = ["nearest neighbour"]

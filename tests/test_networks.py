@@ -197,3 +197,28 @@ def test_a_flax_module_works_under_grad_and_vmap_inside_a_learner(name, task, ma
     )
     kernels = [leaf for leaf in jax.tree.leaves(together["network"]) if leaf.ndim == 3]
     assert len(kernels) == 2 and all(np.abs(leaf).max() > 1e-4 for leaf in kernels)
+
+
+def test_conv4_by_batch_statistics_is_that_of_the_papers(images):
+    """Convolution, normalisation, relu and pooling in this order, though computed in another."""
+    network = networks.conv4(3, norm="batch")
+    params = network.init(KEY, images)
+    rng = np.random.default_rng(0)
+    for layer in params:  # scales of both signs: where it is negative pooling finds the least
+        layer["scale"] = jnp.asarray(rng.normal(size=3), jnp.float32)
+        layer["offset"] = jnp.asarray(rng.normal(size=3), jnp.float32)
+    x = images
+    for layer in params:
+        x = jax.lax.conv_general_dilated(
+            x, layer["kernel"], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+        normal = (x - x.mean((0, 1, 2), keepdims=True)) / jnp.sqrt(
+            x.var((0, 1, 2), keepdims=True) + 1e-5
+        )
+        x = jax.nn.relu(
+            normal * layer["scale"][None, None, None] + layer["offset"][None, None, None]
+        )
+        x = jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
+    np.testing.assert_allclose(
+        network.apply(params, images), x.reshape(len(x), -1), rtol=1e-3, atol=1e-3
+    )

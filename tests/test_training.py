@@ -192,3 +192,61 @@ def test_bad_counts_and_malformed_tasks_are_refused():
     batch = sample_tasks(SAMPLER, jax.random.key(0), 2)
     with pytest.raises(ValueError, match="jax.vmap"):
         training.init(LEARNER, ADAM, jax.random.key(0), batch)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 6])
+def test_chunks_of_tasks_have_the_gradient_of_the_batch(size):
+    tx = optax.sgd(0.1)
+    tasks = sample_tasks(SAMPLER, jax.random.key(3), 6)
+    loss_fn = meta_objective(LEARNER, losses.cross_entropy)
+    whole, chunked = (
+        jax.jit(make_step(loss_fn, tx, tasks_per_chunk=n))(start(tx), tasks) for n in (6, size)
+    )
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
+        (chunked[0]._replace(key=0), chunked[1]),
+        (whole[0]._replace(key=0), whole[1]),
+    )
+
+
+def test_chunks_divide_the_tasks():
+    tasks = sample_tasks(SAMPLER, jax.random.key(3), 6)
+    loss_fn = meta_objective(LEARNER, losses.cross_entropy)
+    for size in (0, 4):
+        with pytest.raises(ValueError, match=f"tasks_per_chunk={size} do not divide 6"):
+            make_step(loss_fn, ADAM, tasks_per_chunk=size)(start(), tasks)
+
+
+@pytest.mark.parametrize("scale", [1.0, jnp.array([1.0, 2.0])], ids=["alone", "under vmap"])
+def test_the_default_chunk_fits_the_cache(monkeypatch, scale):
+    """The program of one task allocates some kilobytes: 24 fit the cache, and 2 if it is small."""
+    learner = learners.maml(networks.mlp([64]), num_steps=2, ways=2)
+    tasks = sample_tasks(SAMPLER, jax.random.key(3), 24)
+    tx = optax.sgd(0.1)
+    state = start(tx, learner)
+    chosen = []
+    choose = training.chunk_size
+
+    def spy(*arguments):
+        chosen.append(choose(*arguments))
+        return chosen[-1]
+
+    monkeypatch.setattr(training, "chunk_size", spy)
+
+    def steps(scale):
+        # What the loss closes over may be traced: that of a search over its weights is.
+        loss_fn = meta_objective(learner, losses.cross_entropy, alpha=lambda step: scale)
+        return make_step(loss_fn, tx)(state, tasks)[0].theta
+
+    run = jax.jit(steps if np.ndim(scale) == 0 else jax.vmap(steps))
+    whole = run(scale)
+    monkeypatch.setattr(training, "_TOO_SMALL_TO_MATTER", 0)
+    jax.clear_caches()
+    run(scale)
+    monkeypatch.setattr(training, "_CACHE_BYTES", 40_000)
+    jax.clear_caches()
+    chunked = run(scale)
+    assert chosen[:2] == [24, 24] and 1 <= chosen[2] < 24
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), chunked, whole
+    )

@@ -27,6 +27,7 @@ def cavia(
     *,
     context_size: int = 8,
     hidden: Sequence[int] = (64,),
+    film: bool = False,
     loss: TaskLoss = losses.cross_entropy,
     tx: optax.GradientTransformation | LearnedOptimiser | None = None,
     rate: float = 1.0,
@@ -37,11 +38,14 @@ def cavia(
     """Adapt a few context parameters by gradient, and share all weights between tasks.
 
         w_0 = 0 in R^E;   z = perceptron_theta([network_theta(x); w])
+        with film:        z = perceptron_theta([network_theta(x) * (1 + A_theta w); w])
 
     Args:
       network: shared features, `[N, ...] -> [N, F]`; `networks.identity()` for none.
       context_size: number E of context parameters.
       hidden: sizes of the perceptron's hidden layers.
+      film: let the context scale the features as well, as the paper does for images: what is only
+        added cannot tell which class a feature now speaks for.
       loss: of the support set; `losses.squared_error` for regression.
       tx: inner optimiser; by default gradient descent at `rate`.
       rate: its step size.
@@ -67,6 +71,10 @@ def cavia(
         features = network.apply(theta["network"], task.support.x)
         rows = jnp.zeros((1, features.shape[-1] + context_size))
         decoder = mlp([*hidden, columns(task.support)])
+        if film:
+            decoder_key, film_key = jax.random.split(decoder_key)
+            size = (context_size, features.shape[-1])
+            theta["film"] = jax.random.normal(film_key, size) / context_size**0.5
         return theta | {"decoder": decoder.init(decoder_key, rows)}
 
     def adapt(
@@ -81,6 +89,8 @@ def cavia(
 
     def predict(theta: PyTree, w: Context, x: Array) -> Array:
         features = network.apply(theta["network"], x)
+        if film:
+            features = features * (1.0 + w.context @ theta["film"])[None]
         context = jnp.broadcast_to(w.context, (len(x), context_size))
         rows = jnp.concatenate([features, context], axis=-1)
         return jnp.where(w.present, mlp_apply(theta["decoder"], rows), ABSENT)

@@ -272,7 +272,7 @@ def _conv_by(formulation: Formulation, x: Array, kernel: Array, geometry: _Geome
         rows = features.reshape(num_tasks, -1, flat.shape[1])
         return (rows @ flat).reshape(*features.shape[:-1], flat.shape[-1])
     if num_tasks > 1 and formulation == "loop":
-        return jax.lax.map(lambda pair: _plain_conv(*pair, geometry), (x, kernel))
+        return jax.lax.map(lambda pair: _plain_conv(pair[0], pair[1], geometry), (x, kernel))
     y = _plain_conv(_channels_of_tasks(x), _channels_of_tasks(kernel), geometry, num_tasks)
     return jnp.moveaxis(y.reshape(*y.shape[:-1], num_tasks, -1), rank + 1, 0)
 
@@ -286,7 +286,8 @@ def _kernel_grad_by(
         flat = jnp.swapaxes(rows, 1, 2) @ y.reshape(num_tasks, -1, y.shape[-1])
         return flat.reshape(num_tasks, *window, x.shape[-1], -1)
     if num_tasks > 1 and formulation == "loop":
-        return jax.lax.map(lambda pair: _plain_kernel_grad(*pair, geometry, window), (x, y))
+        one = lambda pair: _plain_kernel_grad(pair[0], pair[1], geometry, window)  # noqa: E731
+        return jax.lax.map(one, (x, y))
     grad = _plain_kernel_grad(
         _channels_of_tasks(x), _channels_of_tasks(y), geometry, window, num_tasks
     )
