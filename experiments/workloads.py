@@ -145,7 +145,7 @@ def hypernet(num_tasks: int, steps: int) -> Case:
 
 
 def _case(learner, task_loss, batch: Task, flops: float, meta_batches, inner_steps) -> Case:
-    loss_fn = meta_objective(learner, task_loss)
+    loss_fn = meta_objective(learner, task_loss, report_density=False)
     return Case(learner, loss_fn, batch, flops * len(batch.support.y), meta_batches, inner_steps)
 
 

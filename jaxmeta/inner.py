@@ -192,7 +192,12 @@ def _run(step, carry, num_steps: int, mode):
 
 
 def _scan(step, carry, num_steps: int, first: Array | int = 0):
-    # Few steps on few numbers cost less than the loop around them.
     small = sum(leaf.size for leaf in jax.tree.leaves(carry)) <= _SMALL
-    unroll = num_steps if small and 0 < num_steps <= _FEW else 1
-    return jax.lax.scan(step, carry, first + jnp.arange(num_steps), unroll=unroll)
+    if not (small and 0 < num_steps <= _FEW):
+        return jax.lax.scan(step, carry, first + jnp.arange(num_steps))
+    # Few steps on few numbers cost less than the loop around them.
+    path = []
+    for k in range(num_steps):
+        carry, w = step(carry, jnp.asarray(first + k))
+        path.append(w)
+    return carry, jax.tree.map(lambda *leaves: jnp.stack(leaves), *path)

@@ -74,6 +74,12 @@ def test_further_metrics_are_reported_by_name_on_the_real_query_rows():
     np.testing.assert_allclose(loss, ERROR, rtol=1e-6)
 
 
+def test_the_density_is_reported_unless_it_is_not_wanted():
+    _, metrics = objective()(THETA, TASK, None)
+    _, without = objective(report_density=False)(THETA, TASK, None)
+    assert metrics.keys() - without.keys() == {"density"}
+
+
 @pytest.mark.parametrize("name", ["loss", "density"])
 def test_a_metric_may_not_take_the_name_of_a_built_in_one(name):
     # Dropping the caller's metric in silence would report another number under its name.

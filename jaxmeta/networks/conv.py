@@ -6,7 +6,6 @@ on nothing but its image: the learners built on these encoders are inductive by 
 fixes them, else of whatever batch is being embedded.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
@@ -88,10 +87,9 @@ def _with_statistics(layer: Layer, x: Array, mask: Array | None) -> Layer:
     if mask is None:
         mean, square = x.mean(axis=(0, 1, 2)), jnp.square(x).mean(axis=(0, 1, 2))
     else:
-        places = math.prod(x.shape[1:-1])
-        share = mask.astype(x.dtype) / (jnp.maximum(mask.sum(), 1).astype(x.dtype) * places)
-        weighted = x * share[:, None, None, None]
-        mean, square = weighted.sum(axis=(0, 1, 2)), (weighted * x).sum(axis=(0, 1, 2))
+        # Over places first: the mask then weighs [N, C] numbers, not all of x.
+        share = mask.astype(x.dtype) / jnp.maximum(mask.sum(), 1).astype(x.dtype)
+        mean, square = share @ x.mean(axis=(1, 2)), share @ jnp.square(x).mean(axis=(1, 2))
     return layer | {"mean": mean, "variance": square - jnp.square(mean)}
 
 
