@@ -29,7 +29,7 @@ def load_trained(path: Path) -> Trained:
     stored = checkpoint.read_config(path)
     seconds = stored.pop("seconds", 0.0)
     config = TrainConfig(**stored)
-    learner = build_learner(config, ways=1)
+    learner = build_learner(config, config.ways)  # CAVIA's theta has an output for each class
     row = Examples(jnp.zeros((1, 28, 28, 1)), jnp.zeros(1, jnp.int32), jnp.ones(1))
     theta = jax.eval_shape(lambda: learner.init(jax.random.key(0), Task(row, row)))
     return Trained(path.stem, config, checkpoint.restore(path, theta), seconds)

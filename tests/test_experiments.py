@@ -22,7 +22,7 @@ from experiments.configuration import TrainConfig, build_learner
 from experiments.judging import load_trained, start_from
 from jaxmeta import Examples, Task, TrainState, checkpoint
 
-NAMES = ["matching", "maml", "relation", "transfer", "nearest_neighbour"]
+NAMES = ["matching", "maml", "cavia", "relation", "transfer", "nearest_neighbour"]
 TINY = [
     "--dataset",
     "omniglot",

@@ -90,14 +90,24 @@ def name(request):
     return request.param
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def draw(name, make_task):
     """`draw(seed) -> task` of the kind that the learner is for."""
-    return make_task if "regression" not in name else lambda seed: sinusoid(jax.random.key(seed))
+    return make_task if "regression" not in name else draw_sinusoid
 
 
-@pytest.fixture(scope="module")
+def draw_sinusoid(seed):
+    return sinusoid(jax.random.key(seed))
+
+
+@pytest.fixture
 def theta(name, draw):
+    # Not of module scope: pytest-xdist's order of tests has been seen to hand out another name's.
+    return initial(name, draw)
+
+
+@functools.cache
+def initial(name, draw):
     return LEARNERS[name].init(KEY, draw(0))
 
 
