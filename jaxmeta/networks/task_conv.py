@@ -12,37 +12,31 @@ an axis of tasks: under vmap an operand that all share folds the new axis into i
 (one large convolution), and two of their own fold it into tasks.
 """
 
-import itertools
-import math
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
+from jaxmeta.networks.formulations import (
+    Formulation,
+    Geometry,
+    channels_last,
+    conv_by,
+    dilated,
+    kernel_grad_by,
+    outputs_of,
+    transposed,
+)
 from jaxmeta.types import Array
-
-Formulation = Literal["loop", "grouped", "patches"]
-"""How to compute several tasks' convolutions: one at a time, as groups of one convolution, or as
-one batched matrix product of patches."""
-
-
-class _Geometry(NamedTuple):
-    """Where the windows lie; per spatial axis, and hashable."""
-
-    strides: tuple[int, ...]
-    padding: tuple[tuple[int, int], ...]
-    input_dilation: tuple[int, ...]
-    kernel_dilation: tuple[int, ...]
-    formulation: Formulation | None
 
 
 def task_conv(
     x: Array,
     kernel: Array,
-    window_strides: Sequence[int] = (1, 1),
+    window_strides: Sequence[int] | None = None,
     padding: str | Sequence[tuple[int, int]] = "SAME",
     lhs_dilation: Sequence[int] | None = None,
     rhs_dilation: Sequence[int] | None = None,
@@ -62,7 +56,7 @@ def task_conv(
     Args:
       x: `[N, H, W, C]`, or another number of spatial axes.
       kernel: `[kh, kw, C, F]`.
-      window_strides: per spatial axis.
+      window_strides: per spatial axis; one by default.
       padding: `"SAME"`, `"VALID"` or pairs per spatial axis.
       lhs_dilation: of x, per spatial axis.
       rhs_dilation: of the kernel, per spatial axis.
@@ -91,7 +85,7 @@ def task_conv(
             "task_conv convolves in one group at the default precision, got "
             f"feature_group_count={feature_group_count}, precision={precision}."
         )
-    if dimension_numbers not in (None, _channels_last(rank)):
+    if dimension_numbers not in (None, channels_last(rank)):
         raise ValueError(f"task_conv reads channels-last images, got {dimension_numbers}.")
     if formulation not in (None, "loop", "grouped", "patches"):
         raise ValueError(f"formulation is 'loop', 'grouped' or 'patches', got {formulation!r}.")
@@ -100,11 +94,11 @@ def task_conv(
     strides = tuple(window_strides or ones)
     dilations = tuple(lhs_dilation or ones), tuple(rhs_dilation or ones)
     if isinstance(padding, str):
-        extents = map(_dilated, x.shape[1:-1], dilations[0])
-        windows = map(_dilated, kernel.shape[:-2], dilations[1])
+        extents = map(dilated, x.shape[1:-1], dilations[0])
+        windows = map(dilated, kernel.shape[:-2], dilations[1])
         padding = jax.lax.padtype_to_pads(list(extents), list(windows), strides, padding)
     pads = tuple((int(low), int(high)) for low, high in padding)
-    geometry = _Geometry(strides, pads, *dilations, formulation)
+    geometry = Geometry(strides, pads, *dilations, formulation)
     if any(len(setting) != rank for setting in geometry[:4]):
         raise ValueError(f"task_conv needs a setting for each of {rank} axes, got {geometry}.")
     dtype = jnp.promote_types(x.dtype, kernel.dtype)
@@ -122,48 +116,6 @@ def _vary_alike(*arrays: Array) -> list[Array]:
     ]
 
 
-# Geometry
-
-
-def _channels_last(rank: int) -> jax.lax.ConvDimensionNumbers:
-    images = (0, rank + 1, *range(1, rank + 1))
-    return jax.lax.ConvDimensionNumbers(images, (rank + 1, rank, *range(rank)), images)
-
-
-def _dilated(extent: int, dilation: int) -> int:
-    return (extent - 1) * dilation + 1
-
-
-def _outputs(extents: Sequence[int], window: Sequence[int], geometry: _Geometry) -> tuple[int, ...]:
-    """Spatial extents of a convolution's result."""
-    strides, padding, input_dilation, kernel_dilation, _ = geometry
-    return tuple(
-        max(0, (_dilated(n, di) + sum(pad) - _dilated(k, dk)) // stride + 1)
-        for n, k, stride, pad, di, dk in zip(
-            extents, window, strides, padding, input_dilation, kernel_dilation, strict=True
-        )
-    )
-
-
-def _transposed(
-    extents: Sequence[int], window: Sequence[int], outputs: Sequence[int], geometry: _Geometry
-) -> _Geometry:
-    """The geometry that leads from a cotangent back to x, of spatial `extents`."""
-    strides, padding, input_dilation, kernel_dilation, formulation = geometry
-    before = [
-        _dilated(k, d) - 1 - low
-        for k, d, (low, _) in zip(window, kernel_dilation, padding, strict=True)
-    ]
-    after = [
-        _dilated(n, di) + _dilated(k, dk) - 1 - _dilated(m, stride) - low
-        for n, k, m, stride, di, dk, low in zip(
-            extents, window, outputs, strides, input_dilation, kernel_dilation, before, strict=True
-        )
-    ]
-    pads = tuple(zip(before, after, strict=True))
-    return _Geometry(input_dilation, pads, strides, kernel_dilation, formulation)
-
-
 def _flipped(kernel: Array) -> Array:
     return jnp.swapaxes(jnp.flip(kernel, range(1, kernel.ndim - 2)), -1, -2)
 
@@ -173,17 +125,17 @@ def _flipped(kernel: Array) -> Array:
 _conv_p, _kernel_grad_p = Primitive("task_conv"), Primitive("task_conv_kernel_grad")
 
 
-def _conv(x: Array, kernel: Array, geometry: _Geometry) -> Array:
+def _conv(x: Array, kernel: Array, geometry: Geometry) -> Array:
     return _conv_p.bind(x, kernel, geometry=geometry)
 
 
-def _kernel_grad(x: Array, y: Array, geometry: _Geometry, window: tuple[int, ...]) -> Array:
+def _kernel_grad(x: Array, y: Array, geometry: Geometry, window: tuple[int, ...]) -> Array:
     return _kernel_grad_p.bind(x, y, geometry=geometry, window=window)
 
 
 @_conv_p.def_abstract_eval
 def _conv_shape(x, kernel, *, geometry):
-    outputs = _outputs(x.shape[2:-1], kernel.shape[1:-2], geometry)
+    outputs = outputs_of(x.shape[2:-1], kernel.shape[1:-2], geometry)
     return x.update(shape=(*x.shape[:2], *outputs, kernel.shape[-1]), weak_type=False)
 
 
@@ -211,44 +163,38 @@ def _kernel_grad_transpose_y(cotangent, x, y, *, geometry, window):
     return _conv(x, cotangent, geometry)
 
 
-def _back(y: Array, shape: tuple[int, ...], kernel: Array, geometry: _Geometry) -> Array:
+def _back(y: Array, shape: tuple[int, ...], kernel: Array, geometry: Geometry) -> Array:
     """From results to images of `shape`."""
     sizes = shape[2:-1], kernel.shape[1:-2], y.shape[2:-1]
-    return _conv(y, _flipped(kernel), _transposed(*sizes, geometry))
+    return _conv(y, _flipped(kernel), transposed(*sizes, geometry))
 
 
 ad.defbilinear(_conv_p, _conv_transpose_x, _conv_transpose_kernel)
 ad.defbilinear(_kernel_grad_p, _kernel_grad_transpose_x, _kernel_grad_transpose_y)
 
 
-def _batched(primitive: Primitive, shared_first: int, shared_second: int):
+def _batched(primitive: Primitive, *alone: tuple[int, int]):
     """A batching rule: the new axis folds into tasks, or into an axis that one operand alone has.
 
-    `shared_first` is the axis of the result into which it folds if all share the first operand,
-    `shared_second` likewise.
+    `alone[i]` are that axis of operand i and the one of the result that takes it up.
     """
 
     def rule(operands, dims, **settings):
-        first, second = dims
-        where = 0 if None not in dims else shared_second if second is None else shared_first
-        size = operands[first is None].shape[first if second is None else second]
-        folded = [
-            operand if dim is None else _fold(operand, dim, _own_axis(primitive, i, None in dims))
-            for i, (operand, dim) in enumerate(zip(operands, dims, strict=True))
-        ]
-        result = primitive.bind(*folded, **settings)
+        operands, where = list(operands), 0
+        if None in dims:
+            mapped = dims.index(None) ^ 1
+            at, where = alone[mapped]
+            size = operands[mapped].shape[dims[mapped]]
+            operands[mapped] = _fold(operands[mapped], dims[mapped], at)
+        else:
+            size = operands[0].shape[dims[0]]
+            operands = [_fold(operand, dim, 0) for operand, dim in zip(operands, dims, strict=True)]
+        result = primitive.bind(*operands, **settings)
         where %= result.ndim
-        shape = *result.shape[:where], size, result.shape[where] // size, *result.shape[where + 1 :]
-        return result.reshape(shape), where
+        before, extent, after = result.shape[:where], result.shape[where], result.shape[where + 1 :]
+        return result.reshape(*before, size, extent // size, *after), where
 
     return rule
-
-
-def _own_axis(primitive: Primitive, operand: int, alone: bool) -> int:
-    """The axis of an operand into which one more axis of its own folds."""
-    if not alone:
-        return 0
-    return 1 if primitive is _conv_p and operand == 0 else -1
 
 
 def _fold(operand: Array, dim: int, axis: int) -> Array:
@@ -257,108 +203,16 @@ def _fold(operand: Array, dim: int, axis: int) -> Array:
     return operand.reshape(*operand.shape[:axis], -1, *operand.shape[axis + 2 :])
 
 
-batching.primitive_batchers[_conv_p] = _batched(_conv_p, -1, 1)
-batching.primitive_batchers[_kernel_grad_p] = _batched(_kernel_grad_p, -1, -2)
+# x alone: images of conv, channels of kernel_grad; kernel or y alone: features.
+batching.primitive_batchers[_conv_p] = _batched(_conv_p, (1, 1), (-1, -1))
+batching.primitive_batchers[_kernel_grad_p] = _batched(_kernel_grad_p, (-1, -2), (-1, -1))
 
 
-# Formulations
-
-
-def _conv_by(formulation: Formulation, x: Array, kernel: Array, geometry: _Geometry) -> Array:
-    num_tasks, rank = len(x), x.ndim - 3
-    if formulation == "patches":
-        features = _patches(x, kernel.shape[1:-2], geometry)
-        flat = kernel.reshape(num_tasks, -1, kernel.shape[-1])
-        rows = features.reshape(num_tasks, -1, flat.shape[1])
-        return (rows @ flat).reshape(*features.shape[:-1], flat.shape[-1])
-    if num_tasks > 1 and formulation == "loop":
-        return jax.lax.map(lambda pair: _plain_conv(pair[0], pair[1], geometry), (x, kernel))
-    y = _plain_conv(_channels_of_tasks(x), _channels_of_tasks(kernel), geometry, num_tasks)
-    return jnp.moveaxis(y.reshape(*y.shape[:-1], num_tasks, -1), rank + 1, 0)
-
-
-def _kernel_grad_by(
-    formulation: Formulation, x: Array, y: Array, geometry: _Geometry, window: tuple[int, ...]
-) -> Array:
-    num_tasks = len(x)
-    if formulation == "patches":
-        rows = _patches(x, window, geometry).reshape(num_tasks, -1, math.prod(window) * x.shape[-1])
-        flat = jnp.swapaxes(rows, 1, 2) @ y.reshape(num_tasks, -1, y.shape[-1])
-        return flat.reshape(num_tasks, *window, x.shape[-1], -1)
-    if num_tasks > 1 and formulation == "loop":
-        one = lambda pair: _plain_kernel_grad(pair[0], pair[1], geometry, window)  # noqa: E731
-        return jax.lax.map(one, (x, y))
-    grad = _plain_kernel_grad(
-        _channels_of_tasks(x), _channels_of_tasks(y), geometry, window, num_tasks
-    )
-    return jnp.moveaxis(grad.reshape(*grad.shape[:-1], num_tasks, -1), -2, 0)
-
-
-def _channels_of_tasks(array: Array) -> Array:
-    """`[B, ..., C] -> [..., B * C]`."""
-    array = jnp.moveaxis(array, 0, -2)
-    return array.reshape(*array.shape[:-2], -1)
-
-
-def _patches(x: Array, window: Sequence[int], geometry: _Geometry) -> Array:
-    """`[B, N, *spatial', K * C]`: what the window of each output sees."""
-    strides, padding, input_dilation, kernel_dilation, _ = geometry
-    outputs = _outputs(x.shape[2:-1], window, geometry)
-    pads = [(low, high, d - 1) for (low, high), d in zip(padding, input_dilation, strict=True)]
-    x = jax.lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), (0, 0, 0), *pads, (0, 0, 0)])
-    seen = []
-    for place in itertools.product(*map(range, window)):
-        starts = [i * d for i, d in zip(place, kernel_dilation, strict=True)]
-        along = [
-            slice(start, start + _dilated(m, stride), stride)
-            for start, m, stride in zip(starts, outputs, strides, strict=True)
-        ]
-        seen.append(x[:, :, *along])
-    return jnp.concatenate(seen, axis=-1)
-
-
-def _plain_conv(x: Array, kernel: Array, geometry: _Geometry, groups: int = 1) -> Array:
-    return jax.lax.conv_general_dilated(
-        x,
-        kernel,
-        geometry.strides,
-        geometry.padding,
-        geometry.input_dilation,
-        geometry.kernel_dilation,
-        _channels_last(x.ndim - 2),
-        feature_group_count=groups,
-    )
-
-
-def _plain_kernel_grad(
-    x: Array, y: Array, geometry: _Geometry, window: tuple[int, ...], groups: int = 1
-) -> Array:
-    """A forward convolution of the channels of x, with images as channels and y as the kernel."""
-    strides, padding, input_dilation, kernel_dilation, _ = geometry
-    sizes = x.shape[1:-1], y.shape[1:-1]
-    pads = [
-        (low, _dilated(m, stride) + (k - 1) * dk - _dilated(n, di) - low)
-        for n, m, k, (low, _), stride, di, dk in zip(
-            *sizes, window, padding, strides, input_dilation, kernel_dilation, strict=True
-        )
-    ]
-    # Without the barrier XLA computes what x is made of once more inside the strided copy.
-    x, y = jax.lax.optimization_barrier((x, y))
-    grad = jax.lax.conv_general_dilated(
-        jnp.swapaxes(x, 0, -1),
-        jnp.moveaxis(y, 0, -2),
-        kernel_dilation,
-        pads,
-        input_dilation,
-        strides,
-        _channels_last(x.ndim - 2),
-        batch_group_count=groups,
-    )
-    return jnp.moveaxis(grad, 0, -2)
+# By platform
 
 
 def _lower(primitive: Primitive, formulate, choose, platform: str | None) -> None:
-    def compute(first: Array, second: Array, *, geometry: _Geometry, **settings) -> Array:
+    def compute(first: Array, second: Array, *, geometry: Geometry, **settings) -> Array:
         formulation = geometry.formulation or choose(first, second)
         return formulate(formulation, first, second, geometry, **settings)
 
@@ -379,8 +233,8 @@ def _elsewhere(first: Array, second: Array) -> Formulation:
 
 
 for _primitive, _formulate, _on_cpu in (
-    (_conv_p, _conv_by, _conv_on_cpu),
-    (_kernel_grad_p, _kernel_grad_by, _kernel_grad_on_cpu),
+    (_conv_p, conv_by, _conv_on_cpu),
+    (_kernel_grad_p, kernel_grad_by, _kernel_grad_on_cpu),
 ):
     _lower(_primitive, _formulate, _elsewhere, None)
     _lower(_primitive, _formulate, _on_cpu, "cpu")
