@@ -30,7 +30,7 @@ def learning_curves(records: Iterable[dict[str, Any]], path: Path) -> None:
     for name, rows in by_learner.items():
         steps = [row["step"] for row in rows]
         axes[0].plot(steps, [row["loss"] for row in rows], label=name)
-        axes[1].plot(steps, [100 * row["accuracy"] for row in rows], label=name)
+        axes[1].plot(steps, [100 * row.get("accuracy", np.nan) for row in rows], label=name)
     axes[0].set(xlabel="outer step", ylabel="meta-training loss (nats)", yscale="log")
     axes[1].set(xlabel="outer step", ylabel="meta-training accuracy (%)")
     axes[1].set_title("transfer: over all training classes at once", fontsize=9)
