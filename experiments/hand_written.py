@@ -14,6 +14,9 @@ import optax
 from jaxmeta import Task
 from jaxmeta.networks import task_conv
 
+Convolve = Callable[[jax.Array, jax.Array], jax.Array]
+"""`(x [N, H, W, C], kernel [3, 3, C, F]) -> [N, H, W, F]`."""
+
 RATES = {"sinusoid_maml": 0.01, "conv4_maml": 0.1, "conv4_fomaml": 0.1}
 
 
@@ -25,9 +28,15 @@ def perceptron(theta: Any, x: jax.Array) -> jax.Array:
     return z
 
 
-def conv4(layers: Any, x: jax.Array) -> jax.Array:
+def plain_convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """What stands in for the library's where a case is written without it."""
+    layout = ("NHWC", "HWIO", "NHWC")
+    return jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=layout)
+
+
+def conv4(layers: Any, x: jax.Array, convolve: Convolve) -> jax.Array:
     for layer in layers:
-        x = task_conv(x, layer["kernel"])
+        x = convolve(x, layer["kernel"])
         mean, square = x.mean((0, 1, 2)), jnp.square(x).mean((0, 1, 2))
         sign = jax.lax.stop_gradient(jnp.where(layer["scale"] < 0, -1.0, 1.0))[None, None, None]
         n, h, w, c = x.shape
@@ -50,12 +59,11 @@ def cross_entropy(z: jax.Array, y: jax.Array) -> jax.Array:
     return optax.losses.softmax_cross_entropy_with_integer_labels(z, y).mean()
 
 
-def classify(theta: Any, x: jax.Array, y: jax.Array) -> jax.Array:
-    z = conv4(theta["network"], x) @ theta["head"]["kernel"] + theta["head"]["bias"][None]
-    return cross_entropy(z, y)
+def maml(name: str, steps: int, convolve: Convolve) -> Callable[[Any, Task], jax.Array]:
+    def classify(theta: Any, x: jax.Array, y: jax.Array) -> jax.Array:
+        features = conv4(theta["network"], x, convolve)
+        return cross_entropy(features @ theta["head"]["kernel"] + theta["head"]["bias"][None], y)
 
-
-def maml(name: str, steps: int) -> Callable[[Any, Task], jax.Array]:
     loss = squared_error if name == "sinusoid_maml" else classify
 
     def task_loss(theta: Any, task: Task) -> jax.Array:
@@ -71,18 +79,26 @@ def maml(name: str, steps: int) -> Callable[[Any, Task], jax.Array]:
     return task_loss
 
 
-def prototypes(theta: Any, task: Task) -> jax.Array:
-    support, query = (conv4(theta["network"], rows.x) for rows in (task.support, task.query))
-    classes = jax.nn.one_hot(task.support.y, 5)
-    means = classes.T @ support / classes.sum(0)[:, None]
-    square = jnp.square(query).sum(1)[:, None] + jnp.square(means).sum(1)[None]
-    distance = square - 2 * query @ means.T
-    return cross_entropy(-jnp.exp(theta["log_scale"]) * distance, task.query.y)
+def prototypes(convolve: Convolve) -> Callable[[Any, Task], jax.Array]:
+    def task_loss(theta: Any, task: Task) -> jax.Array:
+        rows = (task.support, task.query)
+        support, query = (conv4(theta["network"], part.x, convolve) for part in rows)
+        classes = jax.nn.one_hot(task.support.y, 5)
+        means = classes.T @ support / classes.sum(0)[:, None]
+        square = jnp.square(query).sum(1)[:, None] + jnp.square(means).sum(1)[None]
+        distance = square - 2 * query @ means.T
+        return cross_entropy(-jnp.exp(theta["log_scale"]) * distance, task.query.y)
+
+    return task_loss
 
 
-def task_loss_of(name: str, steps: int) -> Callable[[Any, Task], jax.Array] | None:
+def task_loss_of(
+    name: str, steps: int, convolve: Convolve = task_conv
+) -> Callable[[Any, Task], jax.Array] | None:
     """`(theta, task) -> loss` of a case, if it has been written by hand."""
-    return maml(name, steps) if name in RATES else {"prototypes": prototypes}.get(name)
+    if name in RATES:
+        return maml(name, steps, convolve)
+    return prototypes(convolve) if name == "prototypes" else None
 
 
 def make_step(task_loss: Callable[[Any, Task], jax.Array], tx: Any, chunk: int) -> Callable:

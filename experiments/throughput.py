@@ -8,6 +8,7 @@ Time: about five minutes on 2 CPU cores, half of it compilation.
 More:
   python -m experiments.throughput --case conv4_maml --meta-batch 4 32 --inner-steps 1 5
   python -m experiments.throughput --json now.json --baseline before.json
+  python -m experiments.throughput --compare --peer-python ~/torch/bin/python
 """
 
 import argparse
@@ -18,6 +19,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,31 +27,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from experiments import hand_written, plots
-from experiments.workloads import CASES, Case
+from experiments import comparison, hand_written, plots
+from experiments.throughput_tables import ratios, regressions, table
+from experiments.workloads import CASES, Case, placed
 from jaxmeta import TrainState, make_step, training
 from jaxmeta.files import write_atomically
 
-COLUMNS = (
-    ("case", "<14", "case"),
-    ("meta_batch", ">6", "tasks"),
-    ("inner_steps", ">6", "inner"),
-    ("compile_s", ">10.1f", "compile s"),
-    ("ms_median", ">10.2f", "ms/step"),
-    ("ms_spread", ">8.2f", "+-"),
-    ("tasks_per_s", ">10.1f", "tasks/s"),
-    ("inner_steps_per_s", ">10.1f", "inner/s"),
-    ("adapt_ms", ">9.3f", "adapt ms"),
-    ("predict_us_1", ">8.1f", "us/row"),
-    ("predict_us_1000", ">9.2f", "of 1,000"),
-    ("gflops", ">8.1f", "GFLOP/s"),
-    ("share_of_peak", ">7.1%", "peak"),
-    ("peak_mb", ">8.1f", "MB"),
-    ("to_hand_written", ">8.3f", "by hand"),
-)
-TOLERATED = 1.1  # of a ratio, before it counts as a regression
+CONTESTANTS = ("jax_vmap", *comparison.LIBRARIES)
 
 
 def seconds_of(call: Callable[[], Any], budget: float, most: int = 200) -> list[float]:
@@ -81,26 +66,13 @@ def machine(dtype: Any) -> dict[str, Any]:
     }
 
 
-def cast(tree: Any, dtype: Any) -> Any:
-    """Floating-point leaves as `dtype`; labels and masks stay."""
-    return jax.tree.map(
-        lambda leaf: leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, tree
-    )
-
-
-def place(case: Case, options: argparse.Namespace) -> Case:
-    """The batch in the precision and on the devices that were asked for."""
-    rows = [part._replace(x=cast(part.x, options.dtype)) for part in case.batch[:2]]
-    batch = case.batch._replace(support=rows[0], query=rows[1])
-    if options.devices > 1:
-        mesh = jax.make_mesh((options.devices,), ("tasks",), axis_types=(AxisType.Auto,))
-        batch = jax.device_put(batch, NamedSharding(mesh, PartitionSpec("tasks")))
-    return case._replace(batch=batch)
-
-
 def measure(name: str, num_tasks: int, steps: int, options: argparse.Namespace) -> dict[str, Any]:
-    """One row. The library's step and the hand-written one take turns on the same arrays."""
-    case = place(CASES[name](num_tasks, steps), options)
+    """One row: the library's step and all others take turns on the same arrays.
+
+    Raises:
+      ValueError: if their first losses differ.
+    """
+    case = placed(CASES[name](num_tasks, steps), options.dtype, options.devices)
     tx = optax.adam(1e-3)
     task = jax.tree.map(lambda leaf: leaf[0], case.batch)
     state = training.init(case.learner, tx, jax.random.key(0), task)
@@ -109,33 +81,48 @@ def measure(name: str, num_tasks: int, steps: int, options: argparse.Namespace) 
     program = jax.jit(step).lower(state, case.batch).compile()
     row: dict[str, Any] = {"case": name, "meta_batch": num_tasks, "inner_steps": steps}
     row["compile_s"] = time.perf_counter() - start
-    calls = {"library": lambda: program(state, case.batch)}
-    by_hand = hand_written.task_loss_of(name, steps)
-    if by_hand is not None and options.dtype == jnp.float32:
-        calls["hand"] = hand_written_call(by_hand, case, tx, state, options.tasks_per_chunk)
-        ours, theirs = calls["library"]()[1]["task_loss"], calls["hand"]()[2]
-        if not np.allclose(ours, theirs, rtol=1e-4):
-            raise ValueError(f"{name}: the first losses differ, {ours} and {theirs} by hand.")
-    times: dict[str, list[float]] = {who: seconds_of(call, 0.0) for who, call in calls.items()}
-    times = {who: [] for who in times}
-    for _ in range(options.rounds):
-        for who, call in calls.items():
-            times[who] += seconds_of(call, options.seconds)
+    losses = {"library": program(state, case.batch)[1]["task_loss"]}
+    turns = {"library": partial(seconds_of, lambda: program(state, case.batch))}
+    if options.dtype == jnp.float32:
+        for who, call in hand_written_calls(name, steps, case, tx, state, options).items():
+            losses[who], turns[who] = call()[2], partial(seconds_of, call)
+    libraries = [who for who in options.compare or () if who in comparison.LIBRARIES]
+    with comparison.peers(name, steps, case, state.theta, libraries, options.peer_python) as peers:
+        for who, peer in peers.items():
+            losses[who], turns[who] = peer.first["loss"], peer.seconds_of
+        for who, loss in losses.items():
+            if not np.allclose(losses["library"], loss, rtol=1e-3):
+                raise ValueError(f"{name}: first loss {losses['library']}, and {loss} of {who}.")
+        times: dict[str, list[float]] = {who: [] for who in turns}
+        for _ in range(options.rounds):
+            for who, turn in turns.items():
+                times[who] += turn(options.seconds)
     return row | statistics_of(times, case, program, options) | inner_loop(case, state, task)
 
 
-def hand_written_call(task_loss, case: Case, tx, state: TrainState, chunk: int | None):
-    """The hand-written step in the better of two chunk sizes, or in the one that was asked for."""
+def hand_written_calls(name: str, steps: int, case: Case, tx, state: TrainState, options):
+    """Steps written by hand, `() -> (theta, opt_state, loss)`, if there are any of this case.
+
+    One in the better of two chunk sizes, or in the one that was asked for; for a comparison also
+    what most would write: a plain convolution under `vmap` over all tasks.
+    """
+    task_loss = hand_written.task_loss_of(name, steps)
+    if task_loss is None:
+        return {}
+
+    def call(task_loss: Callable, size: int) -> Callable[[], Any]:
+        program = jax.jit(hand_written.make_step(task_loss, tx, size))
+        compiled = program.lower(state.theta, state.opt_state, case.batch).compile()
+        return lambda: compiled(state.theta, state.opt_state, case.batch)
+
     num_tasks = len(case.batch.query.mask)
-    sizes = {chunk} if chunk else {1, num_tasks}
-    programs = [
-        jax.jit(hand_written.make_step(task_loss, tx, size))
-        .lower(state.theta, state.opt_state, case.batch)
-        .compile()
-        for size in sizes
-    ]
-    calls = [lambda p=p: p(state.theta, state.opt_state, case.batch) for p in programs]
-    return min(calls, key=lambda call: min(seconds_of(call, 0.3)))
+    sizes = {options.tasks_per_chunk} if options.tasks_per_chunk else {1, num_tasks}
+    ours = [call(task_loss, size) for size in sizes]
+    calls = {"hand": min(ours, key=lambda each: min(seconds_of(each, 0.3)))}
+    if "jax_vmap" in (options.compare or ()):
+        plain = hand_written.task_loss_of(name, steps, hand_written.plain_convolution)
+        calls["jax_vmap"] = call(plain, num_tasks)
+    return calls
 
 
 def statistics_of(times, case: Case, program, options: argparse.Namespace) -> dict[str, Any]:
@@ -154,9 +141,10 @@ def statistics_of(times, case: Case, program, options: argparse.Namespace) -> di
         "share_of_peak": case.flops / median / 1e6 / options.machine["peak_gflops"],
         "peak_mb": (memory.temp_size_in_bytes + memory.argument_size_in_bytes) / 1e6,
     }
-    if "hand" in times:
-        row["to_hand_written"] = median / (1e3 * statistics.median(times["hand"]))
-    return row
+    medians = {who: 1e3 * statistics.median(seconds) for who, seconds in times.items()}
+    if "hand" in medians:
+        row["to_hand_written"] = median / medians.pop("hand")
+    return row | {"peers": {who: ms for who, ms in medians.items() if who != "library"}}
 
 
 def inner_loop(case: Case, state: TrainState, task: Any) -> dict[str, float]:
@@ -175,41 +163,6 @@ def inner_loop(case: Case, state: TrainState, task: Any) -> dict[str, float]:
     }
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    """The rows as text."""
-    width = [int(spec[1:].split(".")[0]) for _, spec, _ in COLUMNS]
-    lines = [" ".join(f"{t:{s[0]}{w}}" for (_, s, t), w in zip(COLUMNS, width, strict=True))]
-    for row in rows:
-        cells = [
-            f"{row[key]:{spec}}" if row.get(key) is not None else f"{'-':{spec[0]}{w}}"
-            for (key, spec, _), w in zip(COLUMNS, width, strict=True)
-        ]
-        lines.append(" ".join(cells))
-    return "\n".join(lines)
-
-
-def regressions(rows: list[dict[str, Any]], baseline: list[dict[str, Any]]) -> list[str]:
-    """Rows that are slower than they were, measured against the machine of each run.
-
-    By the ratio to the hand-written step where there is one, else by the share of the peak.
-    """
-    identity = ("case", "meta_batch", "inner_steps")
-    before = {tuple(row[key] for key in identity): row for row in baseline}
-    found = []
-    for row in rows:
-        old = before.get(tuple(row[key] for key in identity), {})
-        if "to_hand_written" in row and "to_hand_written" in old:
-            change = row["to_hand_written"] / old["to_hand_written"]
-        elif old:
-            change = old["share_of_peak"] / row["share_of_peak"]
-        else:
-            continue
-        if change > TOLERATED:
-            name = f"{row['case']}, {row['meta_batch']} tasks, {row['inner_steps']} inner steps"
-            found.append(f"{name}: {change:.2f} times slower than the baseline")
-    return found
-
-
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
@@ -226,11 +179,21 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     add("--devices", type=int, default=1, help="devices that share the tasks of a batch")
     add("--seconds", type=float, default=1.0, help="of each step in each round")
     add("--rounds", type=int, default=3)
+    add(
+        "--compare",
+        nargs="*",
+        choices=CONTESTANTS,
+        help="other libraries to time on the same arrays, all by default; those that are not "
+        "installed, or have no such learner, are left out",
+    )
+    add("--peer-python", default=sys.executable, help="a Python that has those libraries")
     add("--json", type=Path, help="where the rows go; by default OUT/throughput.json")
     add("--baseline", type=Path, help="a file of an earlier run; slower rows make the exit code 1")
     add("--out", type=Path, default=Path("runs/throughput"))
     options = parser.parse_args(arguments)
     options.dtype = jnp.dtype(options.dtype)
+    if options.compare == []:
+        options.compare = CONTESTANTS
     return options
 
 
@@ -260,6 +223,8 @@ def main(arguments: list[str] | None = None) -> int:
     print("Peak of a matrix product {peak_gflops:.0f} GFLOP/s".format(**options.machine), end="")
     print(", of a copy {gbytes_per_s:.1f} GB/s".format(**options.machine))
     print(table(rows))
+    if options.compare:
+        print("\nTimes as long as this library takes:\n" + ratios(rows))
     if not options.baseline:
         return 0
     slower = regressions(rows, json.loads(options.baseline.read_text())["rows"])

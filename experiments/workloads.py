@@ -5,10 +5,11 @@ mathematics in one function, both start from the same theta and see the same bat
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jaxmeta import Examples, MetaLearner, Task, learners, losses, meta_objective, networks, tasks
 from jaxmeta.types import LossFn
@@ -142,6 +143,16 @@ def hypernet(num_tasks: int, steps: int) -> Case:
     emitted = 2 * CONTEXT * (DESCRIPTION + CONTEXT) + CONTEXT * weights
     flops = 6.0 * (emitted + ROWS * UNITS * (INPUTS + OUTPUTS))
     return _case(learner, losses.squared_error, described(num_tasks), flops, (1024,), (0,))
+
+
+def placed(case: Case, dtype: Any, devices: int) -> Case:
+    """A case whose inputs are of `dtype`, its tasks shared out among devices."""
+    support, query = (rows._replace(x=rows.x.astype(dtype)) for rows in case.batch[:2])
+    batch = case.batch._replace(support=support, query=query)
+    if devices > 1:
+        mesh = jax.make_mesh((devices,), ("tasks",), axis_types=(AxisType.Auto,))
+        batch = jax.device_put(batch, NamedSharding(mesh, PartitionSpec("tasks")))
+    return case._replace(batch=batch)
 
 
 def _case(learner, task_loss, batch: Task, flops: float, meta_batches, inner_steps) -> Case:
