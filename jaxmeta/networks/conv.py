@@ -7,19 +7,22 @@ fixes them, else of whatever batch is being embedded.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxmeta.networks.base import PairNetwork
-from jaxmeta.networks.task_conv import task_conv
+from jaxmeta.networks.blocks import (
+    Block,
+    Layer,
+    batch_norm,
+    layer_norm,
+    max_pool,
+    without_statistics,
+)
 from jaxmeta.types import Array
 from jaxmeta.validation import check_positive
-
-Layer = dict[str, Array]
-Normalise = Callable[..., Array]
-"""`(layer, x [N, H, W, C], pool=False) -> [N, H', W', C]`, normalised, and pooled if asked."""
 
 Norm = Literal["layer", "batch"]
 
@@ -41,9 +44,6 @@ class BatchNormNetwork(NamedTuple):
     forget: Callable[[list[Layer]], list[Layer]]
 
 
-_STATISTICS = ("mean", "variance")
-
-
 def _conv_init(key: Array, kernel: int, in_channels: int, out_channels: int) -> Layer:
     """He initialisation; the scale and offset of the normalisation travel with the kernel."""
     stddev = (2.0 / (kernel * kernel * in_channels)) ** 0.5
@@ -55,62 +55,10 @@ def _conv_init(key: Array, kernel: int, in_channels: int, out_channels: int) -> 
     }
 
 
-def _conv(layer: Layer, x: Array, stride: int = 1) -> Array:
-    return task_conv(x, layer["kernel"].astype(x.dtype), (stride, stride), "SAME")
-
-
-def _layer_norm(layer: Layer, x: Array, pool: bool = False) -> Array:
-    """Each image by its own mean and variance over height, width and channels, once pooled."""
-    x = _max_pool(x) if pool else x
-    mean = x.mean(axis=(1, 2, 3), keepdims=True)
-    variance = jnp.square(x).mean(axis=(1, 2, 3), keepdims=True) - jnp.square(mean)
-    return _scaled(layer, x, mean, variance)
-
-
-def _batch_norm(layer: Layer, x: Array, pool: bool = False) -> Array:
-    """Each channel by the statistics in the layer, else by those of this batch, before pooling."""
-    if "mean" not in layer:
-        layer = _with_statistics(layer, x, None)
-    if pool:
-        # To scale up and then pool is to pool and then scale, on a quarter of the numbers; where
-        # the scale is negative the greatest becomes the least.
-        sign = jax.lax.stop_gradient(jnp.where(layer["scale"] < 0, -1, 1)).astype(x.dtype)
-        sign = sign[None, None, None]
-        x = _max_pool(x * sign) * sign
-    mean, variance = (layer[name].astype(x.dtype)[None, None, None] for name in _STATISTICS)
-    return _scaled(layer, x, mean, variance)
-
-
-def _with_statistics(layer: Layer, x: Array, mask: Array | None) -> Layer:
-    """The layer and the mean and variance of each channel over the real rows of x."""
-    x = x.astype(layer["scale"].dtype)
-    if mask is None:
-        mean, square = x.mean(axis=(0, 1, 2)), jnp.square(x).mean(axis=(0, 1, 2))
-    else:
-        # Over places first: the mask then weighs [N, C] numbers, not all of x.
-        share = mask.astype(x.dtype) / jnp.maximum(mask.sum(), 1).astype(x.dtype)
-        mean, square = share @ x.mean(axis=(1, 2)), share @ jnp.square(x).mean(axis=(1, 2))
-    return layer | {"mean": mean, "variance": square - jnp.square(mean)}
-
-
-def _scaled(layer: Layer, x: Array, mean: Array, variance: Array) -> Array:
-    """Normalised, then a learned scale and offset."""
-    scale, offset = (layer[name].astype(x.dtype)[None, None, None] for name in ("scale", "offset"))
-    return (x - mean) * (jax.lax.rsqrt(jnp.maximum(variance, 0.0) + 1e-5) * scale) + offset
-
-
-def _max_pool(x: Array) -> Array:
-    """2x2 max-pool by slices: on CPU the gradient is 20 times faster than reduce_window's."""
-    n, h, w, c = x.shape
-    x = x[:, : h // 2 * 2, : w // 2 * 2].reshape(n, h // 2, 2, w // 2, 2, c)
-    rows = jnp.maximum(x[:, :, 0], x[:, :, 1])
-    return jnp.maximum(rows[:, :, :, 0], rows[:, :, :, 1])
-
-
 def _encoder(
     norm: Norm,
     shapes: Callable[[int], Sequence[tuple[int, int, int]]],
-    forward: Callable[[list[Layer], Array, Normalise], Array],
+    forward: Callable[[list[Layer], Array, Block], Array],
 ) -> PairNetwork | BatchNormNetwork:
     """A network from its kernel shapes (given the input channels) and its forward function."""
     if norm not in ("layer", "batch"):
@@ -124,7 +72,8 @@ def _encoder(
     def apply(params: list[Layer], x: Array) -> Array:
         if x.ndim != 4:
             raise ValueError(f"A convolutional encoder reads images [N, H, W, C], got {x.shape}.")
-        features = forward(params, x, _layer_norm if norm == "layer" else _batch_norm)
+        block = layer_norm if norm == "layer" else lambda *a, **k: batch_norm(*a, **k)[0]
+        features = forward(params, x, block)
         if not features.size:
             raise ValueError(f"Images {x.shape} are too small: pooling leaves nothing of them.")
         return features.reshape(len(features), -1)
@@ -132,19 +81,17 @@ def _encoder(
     def condition(params: list[Layer], x: Array, mask: Array) -> tuple[Array, list[Layer]]:
         measured = []
 
-        def measure(layer: Layer, x: Array, pool: bool = False) -> Array:
-            measured.append(_with_statistics(layer, x, mask))
-            return _batch_norm(measured[-1], x, pool)
+        def measure(layer: Layer, x: Array, **settings: Any) -> Array:
+            y, known = batch_norm(layer, x, mask=mask, **settings)
+            measured.append(known)
+            return y
 
-        features = forward(forget(params), x, measure)
+        features = forward(without_statistics(params), x, measure)
         return features.reshape(len(features), -1), measured
-
-    def forget(params: list[Layer]) -> list[Layer]:
-        return [{k: v for k, v in layer.items() if k not in _STATISTICS} for layer in params]
 
     if norm == "layer":
         return PairNetwork(init, apply)
-    return BatchNormNetwork(init, apply, condition, forget)
+    return BatchNormNetwork(init, apply, condition, without_statistics)
 
 
 def conv4(width: int = 64, *, norm: Norm = "layer") -> PairNetwork | BatchNormNetwork:
@@ -161,9 +108,9 @@ def conv4(width: int = 64, *, norm: Norm = "layer") -> PairNetwork | BatchNormNe
     def shapes(channels: int) -> list[tuple[int, int, int]]:
         return [(3, channels, width)] + [(3, width, width)] * 3
 
-    def forward(params: list[Layer], x: Array, normalise: Normalise) -> Array:
+    def forward(params: list[Layer], x: Array, block: Block) -> Array:
         for layer in params:
-            x = jax.nn.relu(normalise(layer, _conv(layer, x), pool=True))
+            x = jax.nn.relu(block(layer, x, pool=True))
         return x
 
     return _encoder(norm, shapes, forward)
@@ -189,18 +136,17 @@ def residual(width: int = 32, *, norm: Norm = "layer") -> PairNetwork | BatchNor
         middle = [(3, first, second), (3, second, second), (1, first, second)]
         return stem_and_block + middle + [(3, second, third), (3, third, third), (1, second, third)]
 
-    def block(layers: list[Layer], x: Array, normalise: Normalise) -> Array:
+    def residual_block(layers: list[Layer], x: Array, block: Block) -> Array:
         inner, outer, *shortcut = layers
-        y = jax.nn.relu(normalise(inner, _conv(inner, x)))
-        y = normalise(outer, _conv(outer, y))
+        y = block(outer, jax.nn.relu(block(inner, x)))
         for layer in shortcut:
-            x = normalise(layer, _conv(layer, x))
+            x = block(layer, x)
         return y + x
 
-    def forward(params: list[Layer], x: Array, normalise: Normalise) -> Array:
-        x = jax.nn.relu(normalise(params[0], _conv(params[0], x, stride=2)))
-        x = _max_pool(jax.nn.relu(block(params[1:3], x, normalise)))
-        x = _max_pool(jax.nn.relu(block(params[3:6], x, normalise)))
-        return block(params[6:], x, normalise)
+    def forward(params: list[Layer], x: Array, block: Block) -> Array:
+        x = jax.nn.relu(block(params[0], x, stride=2))
+        x = max_pool(jax.nn.relu(residual_block(params[1:3], x, block)))
+        x = max_pool(jax.nn.relu(residual_block(params[3:6], x, block)))
+        return residual_block(params[6:], x, block)
 
     return _encoder(norm, shapes, forward)
