@@ -18,14 +18,14 @@ from jaxmeta import (
     tasks,
     transforms,
 )
-from jaxmeta.types import Array, LossFn, PyTree, Task
+from jaxmeta.types import Array, LossFn, Network, PyTree, Task
 
 GRADIENT = {
     "maml": learners.maml,
     "fomaml": learners.fomaml,
     "anil": learners.anil,
     "meta_sgd": learners.meta_sgd,
-    "imaml": partial(learners.imaml, differentiate=inner.Implicit(num_steps=5)),
+    "imaml": partial(learners.imaml, proximity=2.0, differentiate=inner.Implicit(num_steps=5)),
     "reptile": learners.reptile,
     "maml_plus_plus": learners.maml_plus_plus,
 }
@@ -64,6 +64,7 @@ class TrainConfig:
     dataset: str
     network: str = "residual"
     width: int = 16
+    precision: str = "float32"
     ways: int = 80
     shots: int = 1
     most_shots: int | None = None  # a range of shots, for variable episodes
@@ -117,7 +118,23 @@ DATASET_DEFAULTS: dict[str, dict[str, Any]] = {
 }
 """Where a data set's training settings differ from those of `TrainConfig`."""
 
-LEARNER_DEFAULTS: dict[str, dict[str, Any]] = {
+_BY_GRADIENT: dict[str, Any] = {
+    # Weights of each task's own: narrow episodes, a network whose convolutions allow for it.
+    "network": "conv4_batch",
+    "width": 32,
+    "ways": 5,
+    "queries": 5,
+    "tasks_per_step": 4,
+    "learning_rate": 3e-3,
+    "weight_decay": 0.0,
+    "inner_steps": 3,
+    "steps": 800,
+}
+
+LEARNER_DEFAULTS: dict[str, dict[str, Any]] = dict.fromkeys(GRADIENT, _BY_GRADIENT) | {
+    # The implicit gradient is that of where a descent ends: short steps, a firm pull back.
+    "imaml": _BY_GRADIENT
+    | {"inner_rate": 0.1, "inner_steps": 10, "learning_rate": 1e-3, "steps": 1200},
     # Emission multiplies parameters by parameters: at the others' rate, or with 80 columns to
     # tell apart from the start, it does not settle.
     "hypernet": {"learning_rate": 3e-3, "ways": 20, "queries": 3, "tasks_per_step": 3},
@@ -132,22 +149,13 @@ LEARNER_DEFAULTS: dict[str, dict[str, Any]] = {
         "inner_rate": 10.0,
         "steps": 480,
     },
-} | dict.fromkeys(
-    # Weights of each task's own: narrow episodes, a network whose convolutions allow for it.
-    GRADIENT,
-    {
-        "network": "conv4_batch",
-        "width": 32,
-        "ways": 5,
-        "queries": 5,
-        "tasks_per_step": 4,
-        "learning_rate": 3e-3,
-        "weight_decay": 0.0,
-        "inner_steps": 3,
-        "steps": 800,
-    },
-)
+}
 """Where a learner's training settings differ from those of its data set."""
+
+
+def build_network(config: TrainConfig) -> Network:
+    """The embedding, in the precision asked for."""
+    return networks.in_precision(NETWORKS[config.network](config.width), config.precision)
 
 
 def build_learner(
@@ -157,7 +165,7 @@ def build_learner(
 
     `density` takes the place of the configuration's own, while the gate is closing.
     """
-    network = NETWORKS[config.network](config.width)
+    network = build_network(config)
     build = {
         "matching": lambda: learners.matching(network, ways=ways),
         "matching_fce": lambda: learners.matching(network, full_context=True, ways=ways),
@@ -223,7 +231,7 @@ def build_training(config: TrainConfig, data: tasks.ImageClasses):
     learner = build_learner(config, config.ways)
     if config.learner.startswith("transfer"):
         # The rival sees as many images a step as an episodic learner does.
-        loss_fn = learners.pretrain_objective(NETWORKS[config.network](config.width))
+        loss_fn = learners.pretrain_objective(build_network(config))
         sampler = tasks.class_batches(
             data,
             batch_size=config.ways * (config.shots + config.queries),
@@ -263,13 +271,13 @@ def episodic_objective(config: TrainConfig) -> LossFn:
 
 def reptile_objective(config: TrainConfig) -> LossFn:
     """Reptile's surrogate."""
-    network = NETWORKS[config.network](config.width)
+    network = build_network(config)
     return learners.reptile_objective(network, **inner_options(config, config.ways))
 
 
 def multi_step_objective(config: TrainConfig) -> LossFn:
     """MAML++'s: all inner steps at first, exact gradients from a tenth of the way on."""
-    network = NETWORKS[config.network](config.width)
+    network = build_network(config)
     build = partial(learners.maml_plus_plus, network, **inner_options(config, config.ways))
     return learners.multi_step_objective(
         build,

@@ -96,6 +96,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     group.add_argument("--train-queries", type=int, dest="train_queries")
     group.add_argument("--network", choices=sorted(NETWORKS))
     group.add_argument("--width", type=int)
+    group.add_argument("--precision", choices=("float32", "bfloat16"), help="of the network")
     group.add_argument("--learning-rate", type=float)
     group.add_argument("--jitter", type=float)
     group.add_argument("--rotations", action=argparse.BooleanOptionalAction, default=None)

@@ -18,6 +18,7 @@ Convolve = Callable[[jax.Array, jax.Array], jax.Array]
 """`(x [N, H, W, C], kernel [3, 3, C, F]) -> [N, H, W, F]`."""
 
 RATES = {"sinusoid_maml": 0.01, "conv4_maml": 0.1, "conv4_fomaml": 0.1}
+CASES = (*RATES, "prototypes")
 
 
 def perceptron(theta: Any, x: jax.Array) -> jax.Array:
@@ -94,11 +95,9 @@ def prototypes(convolve: Convolve) -> Callable[[Any, Task], jax.Array]:
 
 def task_loss_of(
     name: str, steps: int, convolve: Convolve = task_conv
-) -> Callable[[Any, Task], jax.Array] | None:
-    """`(theta, task) -> loss` of a case, if it has been written by hand."""
-    if name in RATES:
-        return maml(name, steps, convolve)
-    return prototypes(convolve) if name == "prototypes" else None
+) -> Callable[[Any, Task], jax.Array]:
+    """`(theta, task) -> loss` of one of the `CASES`."""
+    return maml(name, steps, convolve) if name in RATES else prototypes(convolve)
 
 
 def make_step(task_loss: Callable[[Any, Task], jax.Array], tx: Any, chunk: int) -> Callable:

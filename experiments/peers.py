@@ -226,7 +226,8 @@ def functional_losses(case: Case) -> dict[str, Callable[..., Tensor]]:
     def forward(p: Arrays, x: Tensor) -> Tensor:
         return perceptron(p, x) if case.name == "sinusoid_maml" else dense(p, "head", conv4(p, x))
 
-    def descend(p: Arrays, xs: Tensor, ys: Tensor, xq: Tensor, yq: Tensor, *_: Any) -> Tensor:
+    def descend(p: Arrays, xs: Tensor, ys: Tensor, xq: Tensor, yq: Tensor, *text: Tensor) -> Tensor:
+        del text
         w = p
         for _ in range(case.steps):
             grads = torch.func.grad(lambda w: case.loss(forward(w, xs), ys))(w)
@@ -270,7 +271,7 @@ def stub_torchvision() -> None:
         from types import ModuleType
 
         class Anything(ModuleType):
-            __path__: list[str] = []
+            __path__ = []
 
             def __getattr__(self, name: str) -> Any:
                 if name.startswith("__"):

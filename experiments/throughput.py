@@ -30,7 +30,7 @@ import optax
 
 from experiments import comparison, hand_written, plots
 from experiments.throughput_tables import ratios, regressions, table
-from experiments.workloads import CASES, Case, placed
+from experiments.workloads import CASES, Case, shared_out
 from jaxmeta import TrainState, make_step, training
 from jaxmeta.files import write_atomically
 
@@ -72,7 +72,7 @@ def measure(name: str, num_tasks: int, steps: int, options: argparse.Namespace) 
     Raises:
       ValueError: if their first losses differ.
     """
-    case = placed(CASES[name](num_tasks, steps), options.dtype, options.devices)
+    case = shared_out(CASES[name](num_tasks, steps, options.dtype), options.devices)
     tx = optax.adam(1e-3)
     task = jax.tree.map(lambda leaf: leaf[0], case.batch)
     state = training.init(case.learner, tx, jax.random.key(0), task)
@@ -106,9 +106,9 @@ def hand_written_calls(name: str, steps: int, case: Case, tx, state: TrainState,
     One in the better of two chunk sizes, or in the one that was asked for; for a comparison also
     what most would write: a plain convolution under `vmap` over all tasks.
     """
-    task_loss = hand_written.task_loss_of(name, steps)
-    if task_loss is None:
+    if name not in hand_written.CASES:
         return {}
+    task_loss = hand_written.task_loss_of(name, steps)
 
     def call(task_loss: Callable, size: int) -> Callable[[], Any]:
         program = jax.jit(hand_written.make_step(task_loss, tx, size))
@@ -175,7 +175,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     add("--meta-batch", type=int, nargs="+", help="tasks of an outer step")
     add("--inner-steps", type=int, nargs="+")
     add("--tasks-per-chunk", type=int, help="by default the library chooses")
-    add("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the inputs")
+    add("--dtype", choices=("float32", "bfloat16"), default="float32", help="of products")
     add("--devices", type=int, default=1, help="devices that share the tasks of a batch")
     add("--seconds", type=float, default=1.0, help="of each step in each round")
     add("--rounds", type=int, default=3)

@@ -5,14 +5,15 @@ mathematics in one function, both start from the same theta and see the same bat
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.typing import DTypeLike
 
 from jaxmeta import Examples, MetaLearner, Task, learners, losses, meta_objective, networks, tasks
-from jaxmeta.types import LossFn
+from jaxmeta.types import LossFn, Network
 
 WAYS, SHOTS, QUERIES, SIDE, FILTERS, HIDDEN = 5, 1, 15, 28, 64, 40
 DESCRIPTION, CONTEXT, INPUTS, OUTPUTS, UNITS, ROWS = 32, 64, 5, 2, 64, 100
@@ -39,7 +40,7 @@ class Case(NamedTuple):
     inner_steps: tuple[int, ...]
 
 
-def perceptron() -> networks.PairNetwork:
+def perceptron() -> Network:
     """The 1-40-40-1 perceptron's two hidden layers."""
     relu = networks.PairNetwork(lambda key, x: (), lambda params, x: jax.nn.relu(x))
     return networks.chain(networks.mlp([HIDDEN, HIDDEN]), relu)
@@ -94,15 +95,23 @@ def descent_flops(forward: float, support: int, query: int, steps: int, exact: b
     return forward * ((9 if exact else 3) * steps * support + 3 * query)
 
 
-def sinusoid_maml(num_tasks: int, steps: int) -> Case:
-    learner = learners.maml(perceptron(), loss=losses.squared_error, num_steps=steps, rate=0.01)
+def sinusoid_maml(num_tasks: int, steps: int, dtype: DTypeLike = jnp.float32) -> Case:
+    network = networks.in_precision(perceptron(), dtype)
+    learner = learners.maml(network, loss=losses.squared_error, num_steps=steps, rate=0.01)
     flops = descent_flops(perceptron_flops(), NUM_SUPPORT, NUM_SUPPORT, steps, exact=True)
     return _case(learner, losses.squared_error, sinusoids(num_tasks), flops, (25, 100, 400), (1, 5))
 
 
-def conv4_maml(num_tasks: int, steps: int, exact: bool = True) -> Case:
+def conv4(dtype: DTypeLike) -> Network:
+    """The encoder of the image cases."""
+    return networks.in_precision(networks.conv4(FILTERS, norm="batch"), dtype)
+
+
+def conv4_maml(
+    num_tasks: int, steps: int, dtype: DTypeLike = jnp.float32, exact: bool = True
+) -> Case:
     learner = learners.maml(
-        networks.conv4(FILTERS, norm="batch"),
+        conv4(dtype),
         num_steps=steps,
         rate=0.1,
         ways=WAYS,
@@ -114,24 +123,25 @@ def conv4_maml(num_tasks: int, steps: int, exact: bool = True) -> Case:
     return _case(learner, losses.cross_entropy, images(num_tasks), flops, (4, 32), (1, 5))
 
 
-def conv4_fomaml(num_tasks: int, steps: int) -> Case:
-    return conv4_maml(num_tasks, steps, exact=False)._replace(inner_steps=(1,))
+def conv4_fomaml(num_tasks: int, steps: int, dtype: DTypeLike = jnp.float32) -> Case:
+    return conv4_maml(num_tasks, steps, dtype, exact=False)._replace(inner_steps=(1,))
 
 
 def embedding(build: Callable[..., MetaLearner], shots: int = SHOTS) -> Callable[..., Case]:
     """A case that trains a Conv4 embedding for learner `build`."""
 
-    def case(num_tasks: int, steps: int) -> Case:
+    def case(num_tasks: int, steps: int, dtype: DTypeLike = jnp.float32) -> Case:
         del steps
-        learner = build(networks.conv4(FILTERS, norm="batch"), ways=WAYS)
+        learner = build(conv4(dtype), ways=WAYS)
         flops = 3 * conv4_flops() * WAYS * (shots + QUERIES)
         return _case(learner, losses.cross_entropy, images(num_tasks, shots), flops, (1, 32), (0,))
 
     return case
 
 
-def hypernet(num_tasks: int, steps: int) -> Case:
-    del steps
+def hypernet(num_tasks: int, steps: int, dtype: DTypeLike = jnp.float32) -> Case:
+    """There is no network before what is emitted, hence nothing that `dtype` would change."""
+    del steps, dtype
     learner = learners.hypernet(
         networks.identity(),
         out_size=OUTPUTS,
@@ -145,14 +155,14 @@ def hypernet(num_tasks: int, steps: int) -> Case:
     return _case(learner, losses.squared_error, described(num_tasks), flops, (1024,), (0,))
 
 
-def placed(case: Case, dtype: Any, devices: int) -> Case:
-    """A case whose inputs are of `dtype`, its tasks shared out among devices."""
-    support, query = (rows._replace(x=rows.x.astype(dtype)) for rows in case.batch[:2])
-    batch = case.batch._replace(support=support, query=query)
-    if devices > 1:
-        mesh = jax.make_mesh((devices,), ("tasks",), axis_types=(AxisType.Auto,))
-        batch = jax.device_put(batch, NamedSharding(mesh, PartitionSpec("tasks")))
-    return case._replace(batch=batch)
+def shared_out(case: Case, devices: int) -> Case:
+    """A case whose tasks are shared out among devices."""
+    if devices == 1:
+        return case
+    mesh = jax.make_mesh((devices,), ("tasks",), axis_types=(AxisType.Auto,))
+    return case._replace(
+        batch=jax.device_put(case.batch, NamedSharding(mesh, PartitionSpec("tasks")))
+    )
 
 
 def _case(learner, task_loss, batch: Task, flops: float, meta_batches, inner_steps) -> Case:
@@ -160,7 +170,7 @@ def _case(learner, task_loss, batch: Task, flops: float, meta_batches, inner_ste
     return Case(learner, loss_fn, batch, flops * len(batch.support.y), meta_batches, inner_steps)
 
 
-CASES: dict[str, Callable[[int, int], Case]] = {
+CASES: dict[str, Callable[..., Case]] = {
     "sinusoid_maml": sinusoid_maml,
     "conv4_maml": conv4_maml,
     "conv4_fomaml": conv4_fomaml,
@@ -170,3 +180,4 @@ CASES: dict[str, Callable[[int, int], Case]] = {
     "in_context": embedding(lambda network, ways: learners.in_context(network, size=64, ways=ways)),
     "hypernet": hypernet,
 }
+"""`(num_tasks, inner_steps, dtype) -> Case`; the dtype is that of the network's products."""

@@ -85,6 +85,29 @@ def test_bfloat16_images_give_nearly_the_float32_embedding(encoder, images):
     np.testing.assert_allclose(got.astype(np.float32), want, atol=0.1 * np.abs(want).max())
 
 
+@pytest.mark.parametrize("norm", ["layer", "batch"])
+def test_in_precision_computes_in_half_and_answers_in_full(images, norm):
+    whole = networks.conv4(4, norm=norm)
+    half = networks.in_precision(whole, jnp.bfloat16)
+    params = half.init(KEY, images)
+    text = str(jax.make_jaxpr(half.apply)(params, images))
+    assert "bf16[1,5,16,16,4] = task_conv" in text
+    want, got = whole.apply(params, images), half.apply(params, images)
+    assert got.dtype == jnp.float32
+    np.testing.assert_allclose(got, want, atol=0.1 * np.abs(want).max())
+    grad = jax.grad(lambda params: half.apply(params, images).sum())(params)
+    assert {leaf.dtype for leaf in jax.tree.leaves(grad)} == {jnp.dtype(jnp.float32)}
+
+
+def test_in_precision_fixes_statistics_and_leaves_the_rest_of_w_as_it_was(images):
+    network = networks.in_precision(networks.conv4(4, norm="batch"), jnp.bfloat16)
+    params = network.init(KEY, images)
+    features, known = network.condition(params, images, jnp.ones(len(images)))
+    jax.tree.map(np.testing.assert_array_equal, network.forget(known), params)
+    assert features.dtype == known[0]["mean"].dtype == jnp.float32
+    np.testing.assert_allclose(network.apply(known, images), features, rtol=0.05, atol=0.05)
+
+
 HALF = {  # on features of half precision, which the convolutional encoders give
     "matching": learners.matching(networks.identity(), ways=3),
     "matching full context": learners.matching(networks.identity(), full_context=True, ways=3),

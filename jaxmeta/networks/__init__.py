@@ -3,6 +3,7 @@
 from jaxmeta.networks.base import PairNetwork, chain, from_nnx, identity, rms_norm
 from jaxmeta.networks.conv import conv4, residual
 from jaxmeta.networks.mlp import mlp
+from jaxmeta.networks.precision import in_precision
 from jaxmeta.networks.task_conv import task_conv
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "conv4",
     "from_nnx",
     "identity",
+    "in_precision",
     "mlp",
     "residual",
     "rms_norm",

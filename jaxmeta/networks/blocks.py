@@ -1,6 +1,6 @@
 """What convolutional encoders are made of: convolve, pool if asked, normalise, for one layer.
 
-Statistics and normalisation are computed in the dtype of the parameters, whatever the images have.
+Statistics and the normalisation itself are computed in float32 at the least.
 """
 
 from typing import Protocol
@@ -27,7 +27,7 @@ def layer_norm(layer: Layer, x: Array, *, stride: int = 1, pool: bool = False) -
     """Each image by its own mean and variance over height, width and channels, once pooled."""
     x = _conv(layer["kernel"], x, stride)
     x = max_pool(x) if pool else x
-    wide = x.astype(layer["scale"].dtype)
+    wide = _widened(x)
     mean = wide.mean(axis=(1, 2, 3), keepdims=True)
     variance = jnp.square(wide).mean(axis=(1, 2, 3), keepdims=True) - jnp.square(mean)
     return _normalised(x, mean, variance, layer["scale"], layer["offset"])
@@ -45,13 +45,13 @@ def batch_norm(
     Returns:
       The result, and the layer with the statistics.
     """
-    sign = jax.lax.stop_gradient(jnp.where(layer["scale"] < 0, -1.0, 1.0))
+    sign = jax.lax.stop_gradient(jnp.where(layer["scale"] < 0, -1, 1)).astype(layer["scale"].dtype)
     kernel = layer["kernel"] * sign[None, None, None]
     y = _conv(kernel, x, stride)
     if "mean" in layer:
         mean, variance = layer["mean"] * sign, layer["variance"]
     else:
-        mean, variance = _statistics(y.astype(kernel.dtype), mask)
+        mean, variance = _statistics(_widened(y), mask)
     y = max_pool(y) if pool else y
     y = _normalised(y, mean, variance, layer["scale"] * sign, layer["offset"])
     return y, layer | {"mean": mean * sign, "variance": variance}
@@ -72,6 +72,10 @@ def max_pool(x: Array) -> Array:
 
 def _conv(kernel: Array, x: Array, stride: int) -> Array:
     return task_conv(x, kernel.astype(x.dtype), (stride, stride), "SAME")
+
+
+def _widened(x: Array) -> Array:
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 def _statistics(y: Array, mask: Array | None) -> tuple[Array, Array]:
@@ -95,4 +99,4 @@ def _normalised(x: Array, mean: Array, variance: Array, scale: Array, offset: Ar
         jnp.expand_dims(a, range(4 - a.ndim)) for a in (mean, variance, scale, offset)
     )
     factor = jax.lax.rsqrt(jnp.maximum(variance, 0.0) + 1e-5) * scale
-    return ((x - mean) * factor + offset).astype(x.dtype)
+    return ((_widened(x) - mean) * factor + offset).astype(x.dtype)

@@ -7,7 +7,7 @@ fixes them, else of whatever batch is being embedded.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -44,6 +44,13 @@ class BatchNormNetwork(NamedTuple):
     forget: Callable[[list[Layer]], list[Layer]]
 
 
+def _batch_norm(layer: Layer, x: Array, *, stride: int = 1, pool: bool = False) -> Array:
+    return batch_norm(layer, x, stride=stride, pool=pool)[0]
+
+
+_BLOCKS: dict[Norm, Block] = {"layer": layer_norm, "batch": _batch_norm}
+
+
 def _conv_init(key: Array, kernel: int, in_channels: int, out_channels: int) -> Layer:
     """He initialisation; the scale and offset of the normalisation travel with the kernel."""
     stddev = (2.0 / (kernel * kernel * in_channels)) ** 0.5
@@ -61,7 +68,7 @@ def _encoder(
     forward: Callable[[list[Layer], Array, Block], Array],
 ) -> PairNetwork | BatchNormNetwork:
     """A network from its kernel shapes (given the input channels) and its forward function."""
-    if norm not in ("layer", "batch"):
+    if norm not in _BLOCKS:
         raise ValueError(f"Encoders are normalised by 'layer' or 'batch', got norm={norm!r}.")
 
     def init(key: Array, x: Array) -> list[Layer]:
@@ -72,8 +79,7 @@ def _encoder(
     def apply(params: list[Layer], x: Array) -> Array:
         if x.ndim != 4:
             raise ValueError(f"A convolutional encoder reads images [N, H, W, C], got {x.shape}.")
-        block = layer_norm if norm == "layer" else lambda *a, **k: batch_norm(*a, **k)[0]
-        features = forward(params, x, block)
+        features = forward(params, x, _BLOCKS[norm])
         if not features.size:
             raise ValueError(f"Images {x.shape} are too small: pooling leaves nothing of them.")
         return features.reshape(len(features), -1)
@@ -81,8 +87,8 @@ def _encoder(
     def condition(params: list[Layer], x: Array, mask: Array) -> tuple[Array, list[Layer]]:
         measured = []
 
-        def measure(layer: Layer, x: Array, **settings: Any) -> Array:
-            y, known = batch_norm(layer, x, mask=mask, **settings)
+        def measure(layer: Layer, x: Array, *, stride: int = 1, pool: bool = False) -> Array:
+            y, known = batch_norm(layer, x, stride=stride, pool=pool, mask=mask)
             measured.append(known)
             return y
 
