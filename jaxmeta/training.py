@@ -131,26 +131,35 @@ def _zeros(like: jax.ShapeDtypeStruct) -> Array:
 def chunk_size(gradient: Gradient, theta: PyTree, tasks: Task, keys: Array, step: Array) -> int:
     """Tasks whose gradient fits the memory that is fast to reach: a divisor of T.
 
-    Compiles the gradient of one task and reads what the program allocates, unless all is small, or
+    Compiles the gradient and reads what the program would allocate, unless all is small, or
     `shard_map` has typed it for a mesh, outside of which it is no program. On CPU the bound is a
     cache's size: beyond it many tasks at once cost more time, not less. On an accelerator it is a
     quarter of its memory.
     """
     num_tasks = len(keys)
-    one = jax.tree.map(lambda leaf: leaf[:1], (tasks, keys))
-    on_mesh = any(jax.typeof(leaf).manual_axis_type.varying for leaf in jax.tree.leaves(one))
-    if on_mesh or num_tasks == 1 or num_tasks * _num_bytes((theta, one)) < _TOO_SMALL_TO_MATTER:
+    on_mesh = any(jax.typeof(leaf).manual_axis_type.varying for leaf in jax.tree.leaves(tasks))
+    if on_mesh or num_tasks * _num_bytes(theta) + _num_bytes(tasks) < _TOO_SMALL_TO_MATTER:
         return num_tasks
-    program = jax.make_jaxpr(gradient)(theta, *one, step)
-    given = jax.tree.map(_shape_of, (program.consts, [theta, *one, step]))
-    run = jax.jit(lambda consts, args: jax.core.eval_jaxpr(program.jaxpr, consts, *args))
-    lowered = run.lower(given[0], jax.tree.leaves(given[1]))
-    # Machine code of less quality takes half the time to make and the same memory to run.
-    usage = lowered.compile({"xla_backend_optimization_level": "0"}).memory_analysis()
     limits = jax.local_devices()[0].memory_stats() or {}
     budget = limits["bytes_limit"] // 4 if "bytes_limit" in limits else _CACHE_BYTES
-    most = max(1, budget // max(1, usage.temp_size_in_bytes if usage else budget))
+    most = num_tasks
+    # One task is soon compiled and may be enough to know; of several, part of the memory is shared.
+    for count in (1, num_tasks):
+        some = jax.tree.map(lambda leaf, count=count: leaf[:count], (tasks, keys))
+        most = budget * count // max(1, _num_temporary_bytes(gradient, theta, *some, step))
+        if most <= 1:
+            return 1
     return max(size for size in range(1, num_tasks + 1) if num_tasks % size == 0 and size <= most)
+
+
+def _num_temporary_bytes(function: Callable[..., PyTree], *args: PyTree) -> int:
+    """What `function`, compiled by itself, allocates beside arguments and results."""
+    program = jax.make_jaxpr(function)(*args)
+    given = jax.tree.map(_shape_of, (program.consts, jax.tree.leaves(args)))
+    run = jax.jit(lambda consts, args: jax.core.eval_jaxpr(program.jaxpr, consts, *args))
+    # Machine code of less quality takes half the time to make and the same memory to run.
+    usage = run.lower(*given).compile({"xla_backend_optimization_level": "0"}).memory_analysis()
+    return usage.temp_size_in_bytes if usage else 0
 
 
 def _shape_of(leaf: Array) -> jax.ShapeDtypeStruct:
