@@ -24,14 +24,13 @@ import jax
 import numpy as np
 
 from experiments import plots
+from experiments.building import build_learner, build_training
 from experiments.configuration import (
     DATASET_DEFAULTS,
     LEARNER_DEFAULTS,
     LEARNERS,
     NETWORKS,
     TrainConfig,
-    build_learner,
-    build_training,
 )
 from experiments.data_sets import load_eval_data, load_train_data
 from experiments.judging import (

@@ -10,7 +10,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from experiments.configuration import TrainConfig, build_learner
+from experiments.building import build_learner
+from experiments.configuration import TrainConfig
 from jaxmeta import Examples, Task, checkpoint, evaluate, paired_difference, tasks
 
 

@@ -18,7 +18,8 @@ from experiments import (
     training_loop,
     two_tasks,
 )
-from experiments.configuration import TrainConfig, build_learner
+from experiments.building import build_learner
+from experiments.configuration import TrainConfig
 from experiments.judging import load_trained, start_from
 from jaxmeta import Examples, Task, TrainState, checkpoint
 

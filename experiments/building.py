@@ -1,0 +1,180 @@
+"""From a configuration to what the outer loop needs: network, learner, objective, optimiser."""
+
+from functools import partial
+from typing import Any
+
+import jax.numpy as jnp
+import optax
+
+from experiments.configuration import GRADIENT, TrainConfig
+from jaxmeta import (
+    MetaLearner,
+    inner,
+    learners,
+    losses,
+    meta_objective,
+    networks,
+    sparsity,
+    tasks,
+    transforms,
+)
+from jaxmeta.types import Array, LossFn, Network, PyTree, Task
+
+ENCODERS = {
+    "residual": networks.residual,
+    "conv4": networks.conv4,
+    "conv4_batch": partial(networks.conv4, norm="batch"),
+}
+GRADIENT_LEARNERS = {
+    "maml": learners.maml,
+    "fomaml": learners.fomaml,
+    "anil": learners.anil,
+    "meta_sgd": learners.meta_sgd,
+    "imaml": partial(learners.imaml, proximity=2.0, differentiate=inner.Implicit(num_steps=5)),
+    "reptile": learners.reptile,
+    "maml_plus_plus": learners.maml_plus_plus,
+}
+
+
+def build_network(config: TrainConfig) -> Network:
+    """The embedding, in the precision asked for."""
+    return networks.in_precision(ENCODERS[config.network](config.width), config.precision)
+
+
+def build_learner(
+    config: TrainConfig, ways: int, density: float | Array | None = None
+) -> MetaLearner:
+    """The learner of a configuration for tasks of up to `ways` classes.
+
+    `density` takes the place of the configuration's own, while the gate is closing.
+    """
+    network = build_network(config)
+    build = {
+        "matching": lambda: learners.matching(network, ways=ways),
+        "matching_fce": lambda: learners.matching(network, full_context=True, ways=ways),
+        "prototypes": lambda: learners.prototypes(network, distance="cosine", ways=ways),
+        "prototypes_euclidean": lambda: learners.prototypes(network, ways=ways),
+        "relation": lambda: learners.relation(network, ways=ways),
+        "ridge": lambda: learners.ridge(network, ways=ways),
+        "in_context": lambda: learners.in_context(
+            networks.chain(network, networks.rms_norm()), size=128, ways=ways
+        ),
+        "cavia": lambda: learners.cavia(
+            networks.chain(network, networks.rms_norm()),
+            context_size=100,
+            hidden=(),
+            film=True,
+            ways=ways,
+            num_steps=config.inner_steps,
+            rate=config.inner_rate,
+        ),
+        "hypernet": lambda: learners.hypernet(
+            # A linear learner of all features: hidden layers cost points (BUILD_NOTES.md).
+            networks.chain(network, networks.rms_norm()),
+            out_size=ways,
+            hidden=(),
+        ),
+        "transfer": lambda: learners.transfer(network, num_classes=config.num_classes, ways=ways),
+        "transfer_logistic": lambda: learners.transfer(
+            network, num_classes=config.num_classes, head="logistic", ways=ways
+        ),
+        "nearest_neighbour": lambda: learners.nearest_neighbour(ways=ways),
+    }
+    if config.learner in GRADIENT:
+        learner = GRADIENT_LEARNERS[config.learner](network, **inner_options(config, ways))
+    else:
+        learner = build[config.learner]()
+    if config.density != 1.0:
+        share = config.density if density is None else density
+        # By leaf: the share of a class's weights does not depend on how many classes there are.
+        learner = transforms.sparsify(learner, sparsity.top_k(share, per="leaf"))
+    return learner
+
+
+def inner_options(config: TrainConfig, ways: int) -> dict[str, Any]:
+    """The inner loop of a gradient learner."""
+    return {
+        "ways": ways,
+        "num_steps": config.inner_steps,
+        "rate": config.inner_rate,
+        "statistics": config.statistics,
+    }
+
+
+def closing_gate(config: TrainConfig, step: Array | int) -> Array:
+    """The density at an outer step: from 1 down to the configuration's, halfway through training.
+
+    A `w` that is sparse from the start learns slowly: few entries have a gradient.
+    """
+    return config.density ** jnp.minimum(1.0, 2.0 * step / config.steps)
+
+
+def build_training(config: TrainConfig, data: tasks.ImageClasses):
+    """What the outer loop needs: `(learner, loss_fn, sampler, tx)`."""
+    learner = build_learner(config, config.ways)
+    if config.learner.startswith("transfer"):
+        # The rival sees as many images a step as an episodic learner does.
+        loss_fn = learners.pretrain_objective(build_network(config))
+        sampler = tasks.class_batches(
+            data,
+            batch_size=config.ways * (config.shots + config.queries),
+            rotations=config.rotations,
+            reflections=config.reflections,
+            jitter=config.jitter,
+        )
+    else:
+        loss_fn = OBJECTIVES.get(config.learner, episodic_objective)(config)
+        sampler = tasks.episodes(
+            data,
+            ways=config.ways,
+            shots=(config.shots, config.most_shots or config.shots),
+            queries=config.queries,
+            rotations=config.rotations,
+            reflections=config.reflections,
+            jitter=config.jitter,
+        )
+    return learner, loss_fn, sampler, outer_optimiser(config)
+
+
+def episodic_objective(config: TrainConfig) -> LossFn:
+    """The mission's objective; while a gate closes, the learner is another at each outer step."""
+
+    def loss_fn(theta: PyTree, task: Task, key: Array | None, step: Array | int = 0):
+        objective = meta_objective(
+            build_learner(config, config.ways, closing_gate(config, step)),
+            losses.cross_entropy,
+            sparsity.l1,
+            eta=config.eta,
+            metrics={"accuracy": losses.accuracy},
+        )
+        return objective(theta, task, key, step)
+
+    return loss_fn
+
+
+def reptile_objective(config: TrainConfig) -> LossFn:
+    """Reptile's surrogate."""
+    network = build_network(config)
+    return learners.reptile_objective(network, **inner_options(config, config.ways))
+
+
+def multi_step_objective(config: TrainConfig) -> LossFn:
+    """MAML++'s: all inner steps at first, exact gradients from a tenth of the way on."""
+    network = build_network(config)
+    build = partial(learners.maml_plus_plus, network, **inner_options(config, config.ways))
+    return learners.multi_step_objective(
+        build,
+        multi_step_until=config.steps // 3,
+        second_order_from=config.steps // 10,
+        metrics={"accuracy": losses.accuracy},
+    )
+
+
+OBJECTIVES = {"reptile": reptile_objective, "maml_plus_plus": multi_step_objective}
+
+
+def outer_optimiser(config: TrainConfig) -> optax.GradientTransformation:
+    """AdamW with a short warm-up and a cosine to zero."""
+    warm_up = min(50, max(1, config.steps // 10))
+    schedule = optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, warm_up, config.steps)
+    return optax.adamw(schedule, weight_decay=config.weight_decay)
