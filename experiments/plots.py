@@ -1,5 +1,6 @@
 """Plots of the experiments; they need `pip install 'jaxmeta[plots]'`."""
 
+import itertools
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
@@ -186,23 +187,31 @@ def roofline(rows: list[dict[str, Any]], machine: dict[str, Any], path: Path) ->
     """Achieved rate against arithmetic intensity, under what the machine allows."""
     plt = _pyplot()
     figure, axis = plt.subplots(figsize=(8, 4.6), layout="constrained")
-    intensity = np.geomspace(0.05, 1000, 200)
+    seen = [row["flops_per_byte"] for row in rows if row["flops_per_byte"]]
+    ridge = machine["peak_gflops"] / machine["gbytes_per_s"]
+    intensity = np.geomspace(min([*seen, ridge]) / 3, max([*seen, ridge]) * 3, 200)
     roof = np.minimum(machine["peak_gflops"], intensity * machine["gbytes_per_s"])
     axis.plot(intensity, roof, color="black", label="matrix product and copy, measured")
     names = list(dict.fromkeys(row["case"] for row in rows))
+    steps = sorted({row["inner_steps"] for row in rows})
+    shapes = dict(zip(steps, itertools.cycle("osD^vP"), strict=False))
     for row in rows:
-        if not row["bytes_accessed"]:
-            continue
-        colour = f"C{names.index(row['case'])}"
-        x, y = row["flops_by_hand"] / row["bytes_accessed"], row["gflops"]
-        axis.scatter(x, y, color=colour, s=30)
-        label = f"{row['meta_batch']} tasks" + (
-            f", {row['inner_steps']} steps" if row["inner_steps"] else ""
-        )
-        axis.annotate(label, (x, y), fontsize=7, xytext=(4, 3), textcoords="offset points")
+        if row["flops_per_byte"]:
+            axis.scatter(
+                row["flops_per_byte"],
+                row["gflops"],
+                color=f"C{names.index(row['case'])}",
+                marker=shapes[row["inner_steps"]],
+                s=12 * (1 + np.log2(row["meta_batch"])),
+                alpha=0.7,
+            )
     for i, name in enumerate(names):
         axis.scatter([], [], color=f"C{i}", label=name)
-    axis.set(xscale="log", yscale="log", xlabel="operations per byte accessed (compiler's count)")
+    for count, shape in shapes.items():
+        label = f"{count} inner steps" if count else "no inner steps"
+        axis.scatter([], [], color="grey", marker=shape, label=label)
+    axis.set_title("Larger: more tasks in an outer step", fontsize=9)
+    axis.set(xscale="log", yscale="log", xlabel="operations per byte accessed, as compiled")
     axis.set(ylabel="GFLOP/s")
     axis.grid(alpha=0.3)
     axis.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))

@@ -137,7 +137,8 @@ def statistics_of(times, case: Case, program, options: argparse.Namespace) -> di
         "tasks_per_s": 1e3 * num_tasks / median,
         "gflops": case.flops / median / 1e6,
         "flops_by_hand": case.flops,
-        "bytes_accessed": cost.get("bytes accessed"),
+        # Both counts take the body of a loop once: their ratio is what means something.
+        "flops_per_byte": cost["flops"] / cost["bytes accessed"] if cost else None,
         "share_of_peak": case.flops / median / 1e6 / options.machine["peak_gflops"],
         "peak_mb": (memory.temp_size_in_bytes + memory.argument_size_in_bytes) / 1e6,
     }
