@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxmeta import sharing
 from jaxmeta.types import Array, LossFn, MetaLearner, PyTree, Sampler, Task, TrainState
 from jaxmeta.validation import check_task
 
@@ -67,7 +68,9 @@ def make_step(
 
     Returns:
       `(state, tasks) -> (state, metrics)`; `tasks` has a leading axis T, the metrics are means
-      over it. Pure: wrap it in `jax.jit`, or `scan_steps`.
+      over it. Pure: wrap it in `jax.jit`, or `scan_steps`, or in a wrapper of `parallel`: where an
+      axis named `sharing.TASK_AXIS` is mapped over, `tasks` are one device's share of the batch,
+      and all devices take the one step of the whole batch.
 
     Raises:
       ValueError: when the step is traced, if the chunks do not divide T.
@@ -87,12 +90,13 @@ def make_step(
     gradient = jax.grad(mean_loss, has_aux=True)
 
     def step(state: TrainState, tasks: Task) -> tuple[TrainState, Metrics]:
-        num_tasks = jax.tree.leaves(tasks)[0].shape[0]
-        keys = jax.random.split(step_keys(state).noise, num_tasks)
+        num_tasks = jax.tree.leaves(tasks)[0].shape[0] * sharing.num_shares()
+        keys = sharing.split_for_share(step_keys(state).noise, num_tasks)
         size = tasks_per_chunk
         if size is None:
             size = chunk_size(gradient, state.theta, tasks, keys, state.step)
-        grads, metrics = _in_chunks(gradient, size, state.theta, tasks, keys, state.step)
+        means = _in_chunks(gradient, size, state.theta, tasks, keys, state.step)
+        grads, metrics = sharing.mean_over_shares(means)
         updates, opt_state = tx.update(grads, state.opt_state, state.theta)
         theta = optax.apply_updates(state.theta, updates)
         return TrainState(theta, opt_state, state.key, state.step + 1), metrics
@@ -198,7 +202,8 @@ def scan_steps(
             raise ValueError(f"scan_steps needs {name} of 1 or more, got {count}.")
 
     def body(state: TrainState, _) -> tuple[TrainState, Metrics]:
-        return step(state, sample_tasks(sampler, step_keys(state).sample, tasks_per_step))
+        keys = sharing.split_for_share(step_keys(state).sample, tasks_per_step)
+        return step(state, jax.vmap(sampler)(keys))
 
     def run(state: TrainState) -> tuple[TrainState, Metrics]:
         return jax.lax.scan(body, state, length=num_steps)

@@ -73,9 +73,11 @@ def two_tasks(
     check_positive(shots=shots, queries=queries, features=features)
     if task not in (None, 0, 1):
         raise ValueError(f"two_tasks has tasks 0 and 1, got task={task}.")
-    planes = jax.random.normal(jax.random.key(seed), (_NUM_TASKS, features))
 
     def sampler(key: Array) -> Task:
+        # Drawn here: what builds a sampler must not start JAX, which has to be told of other
+        # processes first.
+        planes = jax.random.normal(jax.random.key(seed), (_NUM_TASKS, features))
         task_key, x_key, coin_key = jax.random.split(key, 3)
         index = jax.random.randint(task_key, (), 0, _NUM_TASKS) if task is None else task
         x = jax.random.normal(x_key, (shots + queries, features))

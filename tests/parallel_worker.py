@@ -1,0 +1,83 @@
+"""Three outer steps of four learners on several devices, in a process of its own.
+
+    python parallel_worker.py none|pmap|shard OUT.npz [COORDINATOR NUM_PROCESSES PROCESS_ID]
+
+Writes what came out of theta and the loss, and for shard how often the compiled step communicates.
+"""
+
+import re
+import sys
+
+import jax
+import numpy as np
+import optax
+
+from jaxmeta import (
+    learners,
+    losses,
+    make_step,
+    meta_objective,
+    networks,
+    parallel,
+    sample_tasks,
+    scan_steps,
+    tasks,
+    training,
+)
+
+NET = networks.mlp([8])
+LEARNERS = {
+    "metric": learners.prototypes(NET, ways=2),
+    "gradient": learners.maml(NET, ways=2, num_steps=2, rate=0.1),
+    "closed form": learners.ridge(NET, ways=2),
+    "hypernetwork": learners.hypernet(NET, out_size=2, hidden=()),
+}
+COLLECTIVES = ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter")
+SAMPLER = tasks.two_tasks(shots=4, queries=3, features=2)
+NUM_TASKS = 16
+
+
+def main(kind, out, *distributed):
+    if distributed:
+        coordinator, *counts = distributed
+        jax.distributed.initialize(coordinator, *map(int, counts))
+    results = {}
+    for name, learner in LEARNERS.items():
+        results |= {f"{name}/{key}": value for key, value in run(kind, learner).items()}
+    if jax.process_index() == 0:
+        np.savez(out, **results)
+
+
+def run(kind, learner):
+    tx = optax.sgd(0.1)  # Adam would hide a gradient that is too large by a factor
+    loss_fn = meta_objective(learner, losses.cross_entropy)
+    step = make_step(loss_fn, tx)
+    # Two chunks of tasks on each device, sampled there.
+    chunked = make_step(loss_fn, tx, tasks_per_chunk=1 if kind == "pmap" else 2)
+    loop = scan_steps(chunked, SAMPLER, num_steps=2, tasks_per_step=NUM_TASKS)
+    state = training.init(learner, tx, jax.random.key(0), SAMPLER(jax.random.key(0)))
+    batch = sample_tasks(SAMPLER, jax.random.key(5), NUM_TASKS)
+    found = {}
+    if kind == "none":
+        step, loop = jax.jit(step), jax.jit(loop)
+    elif kind == "pmap":
+        state = parallel.replicate(state)
+        step, loop = parallel.pmap_step(step), parallel.pmap_step(loop)
+    else:
+        mesh = parallel.task_mesh()
+        state, batch = parallel.replicate(state, mesh), parallel.shard_tasks(batch, mesh)
+        step, loop = parallel.shard_step(step, mesh), parallel.shard_step(loop, mesh)
+        program = step.lower(state, batch).compile().as_text()
+        found = {name: len(re.findall(rf" {name}(?:-start)?\(", program)) for name in COLLECTIVES}
+    after_one, metrics = step(state, batch)
+    if kind != "none":
+        found["donated"] = all(leaf.is_deleted() for leaf in jax.tree.leaves(state.theta))
+    found["loss"] = parallel.unreplicate(metrics)["loss"]
+    after_three, metrics = loop(after_one)
+    found["losses"] = parallel.unreplicate(metrics)["loss"]
+    theta = jax.flatten_util.ravel_pytree(parallel.unreplicate(after_three).theta)[0]
+    return found | {"theta": theta}
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
