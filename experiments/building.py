@@ -30,7 +30,7 @@ GRADIENT_LEARNERS = {
     "fomaml": learners.fomaml,
     "anil": learners.anil,
     "meta_sgd": learners.meta_sgd,
-    "imaml": partial(learners.imaml, proximity=2.0, differentiate=inner.Implicit(num_steps=5)),
+    "imaml": partial(learners.imaml, proximity=2.0, differentiate=inner.Implicit(num_steps=2)),
     "reptile": learners.reptile,
     "maml_plus_plus": learners.maml_plus_plus,
 }
