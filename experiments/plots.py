@@ -27,17 +27,19 @@ def learning_curves(records: Iterable[dict[str, Any]], path: Path) -> None:
     by_learner: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for record in records:
         by_learner[record["learner"]].append(record)
-    figure, axes = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
-    for name, rows in by_learner.items():
+    figure, axes = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
+    # Ten colours, then the same ten dashed.
+    styles = [{"color": f"C{i}", "linestyle": dashes} for dashes in ("-", "--") for i in range(10)]
+    for (name, rows), style in zip(by_learner.items(), itertools.cycle(styles), strict=False):
         steps = [row["step"] for row in rows]
-        axes[0].plot(steps, [row["loss"] for row in rows], label=name)
-        axes[1].plot(steps, [100 * row.get("accuracy", np.nan) for row in rows], label=name)
+        axes[0].plot(steps, [row["loss"] for row in rows], label=name, **style)
+        axes[1].plot(steps, [100 * row.get("accuracy", np.nan) for row in rows], **style)
     axes[0].set(xlabel="outer step", ylabel="meta-training loss (nats)", yscale="log")
     axes[1].set(xlabel="outer step", ylabel="meta-training accuracy (%)")
     axes[1].set_title("transfer: over all training classes at once", fontsize=9)
     for axis in axes:
         axis.grid(alpha=0.3)
-    axes[0].legend(frameon=False, fontsize=9)
+    figure.legend(frameon=False, fontsize=9, loc="outside right center")
     _save(figure, path)
 
 
