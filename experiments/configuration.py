@@ -103,12 +103,21 @@ _BY_GRADIENT: dict[str, Any] = {
 }
 
 LEARNER_DEFAULTS: dict[str, dict[str, Any]] = dict.fromkeys(GRADIENT, _BY_GRADIENT) | {
-    # The implicit gradient is that of where a descent ends: short steps, a firm pull back.
-    "imaml": _BY_GRADIENT | {"inner_rate": 0.1, "inner_steps": 16, "learning_rate": 1e-3},
+    # The implicit gradient is that of where a descent ends: short steps, a firm pull back, and no
+    # longer training than the descent can follow (BUILD_NOTES.md).
+    "imaml": _BY_GRADIENT
+    | {"inner_rate": 0.1, "inner_steps": 16, "learning_rate": 1e-3, "steps": 300},
     # Emission multiplies parameters by parameters: at the others' rate, or with 80 columns to
     # tell apart from the start, it does not settle.
     "hypernet": {"learning_rate": 3e-3, "ways": 20, "queries": 3, "tasks_per_step": 3},
     "relation": {"learning_rate": 3e-3, "ways": 20, "queries": 3, "tasks_per_step": 3},
+    "matching_fce": {
+        "learning_rate": 3e-3,
+        "ways": 20,
+        "queries": 3,
+        "tasks_per_step": 3,
+        "steps": 300,
+    },
     "in_context": {"learning_rate": 3e-3},
     "cavia": {
         "learning_rate": 3e-3,
