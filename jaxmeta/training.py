@@ -18,7 +18,7 @@ Gradient = Callable[[PyTree, Task, Array, Array], tuple[PyTree, Metrics]]
 """`(theta, tasks, keys, step) -> (gradient, metrics)`, means over the tasks."""
 
 _TOO_SMALL_TO_MATTER = 2**20
-_CACHE_BYTES = 8 * 2**20
+_CACHE_BYTES = 12 * 2**20
 
 
 class StepKeys(NamedTuple):
