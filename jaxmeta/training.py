@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxmeta import sharing
+from jaxmeta import faults, sharing
 from jaxmeta.types import Array, LossFn, MetaLearner, PyTree, Sampler, Task, TrainState
 from jaxmeta.validation import check_task
 
@@ -55,7 +55,11 @@ def step_keys(state: TrainState) -> StepKeys:
 
 
 def make_step(
-    loss_fn: LossFn, tx: optax.GradientTransformation, *, tasks_per_chunk: int | None = None
+    loss_fn: LossFn,
+    tx: optax.GradientTransformation,
+    *,
+    tasks_per_chunk: int | None = None,
+    on_bad_task: str | None = None,
 ) -> Step:
     """One outer step: the mean gradient over a batch of tasks, handed to an optax optimiser.
 
@@ -65,6 +69,12 @@ def make_step(
       tx: the optimiser that `init` was given.
       tasks_per_chunk: tasks whose gradient is computed at once; the batch is gone through in
         chunks, and the result is the same in less memory. By default `chunk_size` chooses.
+      on_bad_task: what to do about a task whose loss or gradient is NaN or infinite, as it is
+        where the support set holds NaN. `"mask"`: its weight is zero, the means are over the
+        others, and the metrics count it as `bad_tasks`; where all are bad the gradient is NaN,
+        which `optax.apply_if_finite` around `tx` skips. `"raise"`: an error (of jax, where the
+        step is compiled). By default nobody looks, which costs nothing; the other two take the
+        gradient of each task by itself.
 
     Returns:
       `(state, tasks) -> (state, metrics)`; `tasks` has a leading axis T, the metrics are means
@@ -73,21 +83,27 @@ def make_step(
       and all devices take the one step of the whole batch.
 
     Raises:
-      ValueError: when the step is traced, if the chunks do not divide T.
+      ValueError: for another `on_bad_task`; when the step is traced, if the chunks do not
+        divide T.
 
     Examples:
       >>> step = jax.jit(make_step(meta_objective(learner, losses.cross_entropy), tx))
       >>> state, metrics = step(state, tasks)
     """
+    faults.check_mode(on_bad_task)
     takes_step = "step" in inspect.signature(loss_fn).parameters
 
+    def loss_of_task(theta: PyTree, task: Task, key: Array, step: Array) -> tuple[Array, Metrics]:
+        return loss_fn(theta, task, key, **({"step": step} if takes_step else {}))
+
     def mean_loss(theta, tasks: Task, keys: Array, step: Array) -> tuple[Array, Metrics]:
-        extra = {"step": step} if takes_step else {}
-        per_task = jax.vmap(lambda task, key: loss_fn(theta, task, key, **extra))(tasks, keys)
+        per_task = jax.vmap(loss_of_task, in_axes=(None, 0, 0, None))(theta, tasks, keys, step)
         loss, metrics = jax.tree.map(lambda values: values.mean(axis=0), per_task)
         return loss, metrics
 
     gradient = jax.grad(mean_loss, has_aux=True)
+    if on_bad_task is not None:
+        gradient = faults.masked_gradient(loss_of_task)
 
     def step(state: TrainState, tasks: Task) -> tuple[TrainState, Metrics]:
         num_tasks = jax.tree.leaves(tasks)[0].shape[0] * sharing.num_shares()
@@ -96,7 +112,12 @@ def make_step(
         if size is None:
             size = chunk_size(gradient, state.theta, tasks, keys, state.step)
         means = _in_chunks(gradient, size, state.theta, tasks, keys, state.step)
-        grads, metrics = sharing.mean_over_shares(means)
+        grads, metrics, *share = sharing.mean_over_shares(means)
+        if share:
+            stop = on_bad_task == "raise"
+            grads, metrics = faults.over_good(
+                grads, metrics, *share, num_tasks=num_tasks, step=state.step, stop=stop
+            )
         updates, opt_state = tx.update(grads, state.opt_state, state.theta)
         theta = optax.apply_updates(state.theta, updates)
         return TrainState(theta, opt_state, state.key, state.step + 1), metrics
