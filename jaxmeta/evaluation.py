@@ -2,13 +2,14 @@
 
 import functools
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
-from jaxmeta import losses, sparsity
+from jaxmeta import losses, parallel, sparsity
 from jaxmeta.types import Array, MetaLearner, PyTree, Sampler, Task, TaskLoss
 from jaxmeta.validation import check_positive
 
@@ -73,6 +74,7 @@ def evaluate(
     num_tasks: int = 1000,
     metric: TaskLoss = losses.accuracy,
     tasks_per_chunk: int = 10,
+    mesh: Mesh | None = None,
 ) -> Evaluation:
     """Adapt to each task and judge on its query rows.
 
@@ -85,21 +87,28 @@ def evaluate(
       num_tasks: how many to draw, for a sampler only.
       metric: `(z, y, mask) -> scalar`.
       tasks_per_chunk: tasks that are vmapped at once; bounds the memory, not the result.
+      mesh: devices that share the tasks, as `parallel.task_mesh` returns; they need not divide
+        them. With several processes each gives the same tasks, and gets the whole result.
 
     Raises:
-      ValueError: for a sampler without a key, or a count below 1.
+      ValueError: for a sampler without a key, a count below 1, or a mesh of several axes.
     """
     check_positive(num_tasks=num_tasks, tasks_per_chunk=tasks_per_chunk)
+    given: PyTree
     if isinstance(tasks, Task):
-        per_task = _judge_batch(learner, metric, tasks_per_chunk, theta, tasks)
+        sampler, given = None, tasks
     elif key is None:
         raise ValueError(
             "evaluate draws tasks from a sampler with a key: pass key=jax.random.key(0)."
         )
     else:
-        keys = jax.random.split(key, num_tasks)
-        per_task = _judge_sampled(learner, metric, tasks_per_chunk, tasks, theta, keys)
-    values, density, nonzeros, num_bytes = map(np.asarray, per_task)
+        sampler, given = tasks, jax.random.split(key, num_tasks)
+    num_tasks = len(jax.tree.leaves(given)[0])
+    if mesh is not None:
+        theta = parallel.replicate(theta, mesh)
+        given = parallel.shard_tasks(_filled_up(given, mesh.size), mesh)
+    per_task = _judge_all(learner, metric, tasks_per_chunk, sampler, mesh, theta, given)
+    values, density, nonzeros, num_bytes = (np.asarray(each)[:num_tasks] for each in per_task)
     return Evaluation(
         mean=float(values.mean(dtype=np.float64)),
         ci95=interval95(values),
@@ -117,13 +126,31 @@ def _judge(learner: MetaLearner, metric: TaskLoss, theta: PyTree, task: Task) ->
     return jnp.asarray(value), sparsity.density(w), sparsity.nonzeros(w), sparsity.num_bytes(w)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _judge_batch(learner, metric, chunk: int, theta: PyTree, tasks: Task):
-    judge = functools.partial(_judge, learner, metric, theta)
-    return jax.lax.map(judge, tasks, batch_size=chunk)
+def _filled_up(given: PyTree, num_devices: int) -> PyTree:
+    """With copies of the last one, up to a number that the devices divide."""
+    num_tasks = len(jax.tree.leaves(given)[0])
+    places = np.minimum(np.arange(-(-num_tasks // num_devices) * num_devices), num_tasks - 1)
+    return jax.tree.map(lambda leaf: leaf[places], given)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
-def _judge_sampled(learner, metric, chunk: int, sampler: Sampler, theta: PyTree, keys: Array):
-    judge = functools.partial(_judge, learner, metric, theta)
-    return jax.lax.map(lambda key: judge(sampler(key)), keys, batch_size=chunk)
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
+def _judge_all(
+    learner: MetaLearner,
+    metric: TaskLoss,
+    chunk: int,
+    sampler: Sampler | None,
+    mesh: Mesh | None,
+    theta: PyTree,
+    given: PyTree,
+) -> tuple[Array, ...]:
+    """What `_judge` says of every task; `given` are the tasks, or the keys to sample them from."""
+
+    def judge(theta: PyTree, given: PyTree) -> tuple[Array, ...]:
+        def judge_one(one: Any) -> tuple[Array, ...]:
+            return _judge(learner, metric, theta, one if sampler is None else sampler(one))
+
+        return jax.lax.map(judge_one, given, batch_size=chunk)
+
+    if mesh is None:
+        return judge(theta, given)
+    return parallel.gathered(judge, mesh)(theta, given)

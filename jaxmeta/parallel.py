@@ -29,7 +29,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxmeta.sharing import TASK_AXIS, check_divides
-from jaxmeta.types import PyTree, Task
+from jaxmeta.types import PyTree
 
 
 def task_mesh(num_devices: int | None = None) -> Mesh:
@@ -128,6 +128,23 @@ def shard_step(step: Callable[..., Any], mesh: Mesh):
     return jax.jit(parallel_step, donate_argnums=0)
 
 
+def gathered(function: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
+    """A function of every task, on the devices of a mesh, its results gathered on each of them.
+
+    Args:
+      function: `(theta, tasks) -> results`, with the leading axis T of the tasks.
+      mesh: as for `shard_step`, and theta and tasks are placed on it as there.
+    """
+
+    def share(theta: PyTree, tasks: PyTree) -> PyTree:
+        return jax.lax.all_gather(function(theta, tasks), TASK_AXIS, tiled=True)
+
+    specs = (P(), P(TASK_AXIS))
+    return jax.shard_map(
+        share, mesh=_one_axis(mesh), in_specs=specs, out_specs=P(), check_vma=False
+    )
+
+
 def replicate(state: PyTree, mesh: Mesh | None = None) -> PyTree:
     """A copy of a state on every device of a mesh, by default of this process.
 
@@ -142,11 +159,12 @@ def unreplicate(state: PyTree) -> PyTree:
     return jax.tree.map(lambda leaf: jnp.copy(leaf.addressable_data(0)), state)
 
 
-def shard_tasks(tasks: Task, mesh: Mesh) -> Task:
+def shard_tasks(tasks: PyTree, mesh: Mesh) -> PyTree:
     """A batch on the devices of a mesh, a part on each.
 
     Args:
-      tasks: the whole batch, leading axis T, the same in every process.
+      tasks: the whole batch (a Task, or keys to sample it from), leading axis T, the same in
+        every process.
       mesh: as for `shard_step`.
 
     Raises:

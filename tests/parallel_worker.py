@@ -13,6 +13,7 @@ import numpy as np
 import optax
 
 from jaxmeta import (
+    evaluate,
     learners,
     losses,
     make_step,
@@ -44,8 +45,52 @@ def main(kind, out, *distributed):
     results = {}
     for name, learner in LEARNERS.items():
         results |= {f"{name}/{key}": value for key, value in run(kind, learner).items()}
+    results |= {f"masked/{key}": value for key, value in run_masked(kind).items()}
+    mesh = None if kind == "none" else parallel.task_mesh()
+    learner = LEARNERS["gradient"]
+    theta = learner.init(jax.random.key(0), SAMPLER(jax.random.key(0)))
+    judged = evaluate(
+        learner, theta, SAMPLER, key=jax.random.key(1), num_tasks=37, metric=smooth, mesh=mesh
+    )
+    results["judged"] = judged.per_task
     if jax.process_index() == 0:
         np.savez(out, **results)
+
+
+def smooth(z, y, mask):
+    """A metric in which the last digits of the predictions can be seen."""
+    return jax.nn.tanh(z).mean()
+
+
+def run_masked(kind):
+    """One step in which the devices have different numbers of bad tasks, by NaN in the support."""
+    learner, tx = LEARNERS["gradient"], optax.sgd(0.1)
+    step = make_step(meta_objective(learner, losses.cross_entropy), tx, on_bad_task="mask")
+    state = training.init(learner, tx, jax.random.key(0), SAMPLER(jax.random.key(0)))
+    batch = sample_tasks(SAMPLER, jax.random.key(5), NUM_TASKS)
+    x = np.array(batch.support.x)
+    x[[1, 4, 5], 0, 0] = np.nan
+    batch = batch._replace(support=batch.support._replace(x=x))
+    found = {}
+    if kind == "none":
+        step = jax.jit(step)
+    elif kind == "pmap":
+        step, state = parallel.pmap_step(step), parallel.replicate(state)
+    else:
+        mesh = parallel.task_mesh()
+        state, batch = parallel.replicate(state, mesh), parallel.shard_tasks(batch, mesh)
+        step = parallel.shard_step(step, mesh)
+        found = collectives(step.lower(state, batch))
+    state, metrics = step(state, batch)
+    state, metrics = parallel.unreplicate(state), parallel.unreplicate(metrics)
+    theta = jax.flatten_util.ravel_pytree(state.theta)[0]
+    return found | {"theta": theta, "bad_tasks": metrics["bad_tasks"]}
+
+
+def collectives(lowered):
+    """How often the compiled program communicates, in each way."""
+    program = lowered.compile().as_text()
+    return {name: len(re.findall(rf" {name}(?:-start)?\(", program)) for name in COLLECTIVES}
 
 
 def run(kind, learner):
@@ -67,8 +112,7 @@ def run(kind, learner):
         mesh = parallel.task_mesh()
         state, batch = parallel.replicate(state, mesh), parallel.shard_tasks(batch, mesh)
         step, loop = parallel.shard_step(step, mesh), parallel.shard_step(loop, mesh)
-        program = step.lower(state, batch).compile().as_text()
-        found = {name: len(re.findall(rf" {name}(?:-start)?\(", program)) for name in COLLECTIVES}
+        found = collectives(step.lower(state, batch))
     after_one, metrics = step(state, batch)
     if kind != "none":
         found["donated"] = all(leaf.is_deleted() for leaf in jax.tree.leaves(state.theta))

@@ -7,7 +7,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxmeta import evaluate, learners, networks, paired_difference, sample_tasks, sparsity, tasks
+from jaxmeta import (
+    evaluate,
+    learners,
+    networks,
+    paired_difference,
+    parallel,
+    sample_tasks,
+    sparsity,
+    tasks,
+)
 from jaxmeta.evaluation import Evaluation, interval95
 from jaxmeta.transforms import sparsify
 
@@ -64,6 +73,16 @@ def test_chunk_size_does_not_change_the_result(chunk):
     got = evaluate(LEARNER, THETA, SAMPLER, key=KEY, num_tasks=6, tasks_per_chunk=chunk)
     np.testing.assert_allclose(got.per_task, want.per_task, rtol=1e-6)
     np.testing.assert_allclose(got.ci95, want.ci95, rtol=1e-6)
+
+
+@pytest.mark.parametrize("given", ["sampler", "batch"])
+def test_a_mesh_gives_what_one_device_gives(given):
+    """On the devices of this process; several are in test_parallel.py."""
+    tasks = SAMPLER if given == "sampler" else sample_tasks(SAMPLER, KEY, 5)
+    want = evaluate(LEARNER, THETA, tasks, key=KEY, num_tasks=5)
+    got = evaluate(LEARNER, THETA, tasks, key=KEY, num_tasks=5, mesh=parallel.task_mesh())
+    np.testing.assert_array_equal(got.per_task, want.per_task)
+    assert got._replace(per_task=0) == want._replace(per_task=0)
 
 
 def test_two_learners_and_one_key_see_the_same_tasks():

@@ -62,6 +62,10 @@ def assert_same(single, out):
             key = f"{name}/{key}"
             np.testing.assert_allclose(several[key], single[key], atol=1e-6, err_msg=key)
         assert several[f"{name}/donated"]
+    for key in ("judged", "masked/theta"):
+        np.testing.assert_allclose(several[key], single[key], atol=1e-6, err_msg=key)
+    assert several["masked/bad_tasks"] == single["masked/bad_tasks"] == 3
+    assert np.isfinite(several["masked/theta"]).all() and len(several["judged"]) == 37
     return several
 
 
@@ -73,7 +77,7 @@ def test_pmap_on_eight_devices_is_one_device(single, tmp_path):
 def test_a_mesh_of_eight_devices_is_one_device_and_communicates_once(single, tmp_path):
     finish(start(8, "shard", tmp_path / "out.npz"))
     found = assert_same(single, tmp_path / "out.npz")
-    for name in LEARNERS:
+    for name in (*LEARNERS, "masked"):
         assert found[f"{name}/all-reduce"] == 1
         for other in ("all-gather", "all-to-all", "collective-permute", "reduce-scatter"):
             assert found[f"{name}/{other}"] == 0
