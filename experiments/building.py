@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from experiments.configuration import GRADIENT, TrainConfig
+from experiments.training_loop import skip_faults
 from jaxmeta import (
     MetaLearner,
     inner,
@@ -174,7 +175,7 @@ OBJECTIVES = {"reptile": reptile_objective, "maml_plus_plus": multi_step_objecti
 
 
 def outer_optimiser(config: TrainConfig) -> optax.GradientTransformation:
-    """AdamW with a short warm-up and a cosine to zero."""
+    """AdamW with a short warm-up and a cosine to zero; no step where the gradient is not finite."""
     warm_up = min(50, max(1, config.steps // 10))
     schedule = optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, warm_up, config.steps)
-    return optax.adamw(schedule, weight_decay=config.weight_decay)
+    return skip_faults(optax.adamw(schedule, weight_decay=config.weight_decay))

@@ -23,8 +23,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments import plots
+from experiments import devices, plots
 from experiments.building import build_learner, build_training
+from experiments.command_line import in_a_sentence
 from experiments.configuration import (
     DATASET_DEFAULTS,
     LEARNER_DEFAULTS,
@@ -42,7 +43,7 @@ from experiments.judging import (
     table,
     unseen_tasks,
 )
-from experiments.training_loop import cache_compilations, read_metrics, train
+from experiments.training_loop import cache_compilations, read_metrics, resume, train
 from jaxmeta import checkpoint, make_step, scan_steps, training
 from jaxmeta.files import write_atomically
 
@@ -110,6 +111,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         "the queries themselves (transductive); counts with --eval-only too",
     )
     group.add_argument("--density", type=float, help="share of w that leaves adapt non-zero")
+    devices.add_flags(parser)
     options = parser.parse_args(arguments)
     if options.learner and "all" in options.learner:
         options.learner = list(LEARNERS)
@@ -138,16 +140,9 @@ def train_learner(options: argparse.Namespace, config: TrainConfig, data: Any) -
     if config.init_from is not None:
         start = start_from(Path(config.init_from), name, state.theta)
         state = state._replace(theta=start)
-    state_file, seconds_before = out / f"{name}.state", 0.0
-    if options.resume and state_file.exists():
-        stored = checkpoint.read_config(state_file)
-        seconds_before = stored.pop("seconds")
-        if TrainConfig(**stored) != config:
-            raise ValueError(
-                f"{state_file} was made with other settings than these; give the same flags, or "
-                "leave out --resume to train anew."
-            )
-        state = checkpoint.restore(state_file, state)
+    seconds_before, settings = 0.0, {"name": name, "config": config.to_json(), "out": out}
+    if options.resume:
+        state, seconds_before = resume(state, **settings)
     step = make_step(loss_fn, tx)
     run = scan_steps(
         step,
@@ -156,18 +151,17 @@ def train_learner(options: argparse.Namespace, config: TrainConfig, data: Any) -
         tasks_per_step=config.tasks_per_step,
     )
     state, seconds = train(
-        jax.jit(run, donate_argnums=0),
-        state,
-        name=name,
-        config=config.to_json(),
+        devices.compiled(run, options),
+        devices.placed(state, options),
+        **settings,
         num_steps=config.steps,
-        out=out,
         seconds_before=seconds_before,
         log_every=LOG_EVERY,
     )
     shipped = out / f"{name}.ckpt"
     meta = {**config.to_json(), "seconds": seconds}
     checkpoint.save(shipped, state.theta, meta, dtype=np.float16)
+    devices.wait_for_all(f"{name} is written")
     return load_trained(shipped)
 
 
@@ -204,35 +198,39 @@ def collect(options: argparse.Namespace) -> list[Trained]:
     return [each for each in found if each.config.learner in wanted]
 
 
+@in_a_sentence
 def main(arguments: list[str] | None = None) -> int:
     """Train, judge, and write everything down."""
     options = parse_arguments(arguments)
+    devices.start(options)
     options.out.mkdir(parents=True, exist_ok=True)
-    if not (options.resume or options.eval_only):
+    leads = jax.process_index() == 0
+    if leads and not (options.resume or options.eval_only):
         (options.out / "metrics.jsonl").write_text("")
-    try:
-        data = load_eval_data(
-            options.dataset, options.data_dir, options.eval_data, options.download
-        )
-        settings = [(ways, shots) for ways in options.ways for shots in options.shots]
-        for ways, shots in settings:
-            unseen_tasks(data, ways, shots, options)  # refuse what the data lack before training
-        learners = collect(options)
-        rows = compare_to_best(
-            [judge(each, data, *setting, options) for setting in settings for each in learners]
-        )
-    except ValueError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
-    except KeyboardInterrupt:
-        return 130
+    data = load_eval_data(options.dataset, options.data_dir, options.eval_data, options.download)
+    settings = [(ways, shots) for ways in options.ways for shots in options.shots]
+    for ways, shots in settings:
+        unseen_tasks(data, ways, shots, options)  # refuse what the data lack before training
+    learners = collect(options)
+    rows = compare_to_best(
+        [judge(each, data, *setting, options) for setting in settings for each in learners]
+    )
+    if leads:
+        report(options, learners, rows, data)
+    devices.wait_for_all("the results are written")
+    return 0
+
+
+def report(
+    options: argparse.Namespace, learners: list[Trained], rows: list[dict], data: Any
+) -> None:
+    """Write, draw and print the results."""
     config = {name: str(v) if isinstance(v, Path) else v for name, v in vars(options).items()}
     result = json.dumps({"config": config, "results": rows}, indent=1)
     write_atomically(options.out / "result.json", result.encode())
     draw(options, learners, data)
     print(result if options.json else table(rows))
     sys.stderr.write(f"Written to {options.out}: result.json, metrics.jsonl, plots, checkpoints.\n")
-    return 0
 
 
 def draw(options: argparse.Namespace, learners: list[Trained], data: Any) -> None:

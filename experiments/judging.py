@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from experiments import devices
 from experiments.building import build_learner
 from experiments.configuration import TrainConfig
 from jaxmeta import Examples, Task, checkpoint, evaluate, paired_difference, tasks
@@ -77,6 +78,7 @@ def judge(
         sampler,
         key=jax.random.key(options.seed),
         num_tasks=options.eval_tasks,
+        mesh=devices.mesh(options),
     )
     seconds = time.perf_counter() - start
     return {

@@ -19,12 +19,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments import plots
+from experiments import devices, plots
+from experiments.command_line import in_a_sentence
 from experiments.regressors import INNER_STEPS, error, errors, predictions, rivals
-from experiments.training_loop import cache_compilations, train
+from experiments.training_loop import cache_compilations, resume, skip_faults, train
 from jaxmeta import (
     TrainState,
-    checkpoint,
     make_step,
     meta_objective,
     sample_tasks,
@@ -35,7 +35,7 @@ from jaxmeta import (
 from jaxmeta.evaluation import interval95
 from jaxmeta.files import write_atomically
 
-TASKS_PER_STEP, MOST_STEPS = 25, 100
+MOST_STEPS = 100
 SHOWN = (0, 1, 2, 5, 10, 20, 50, 100)
 # The pooled network may choose its step size, on validation tasks, for each number of steps.
 TEST_RATES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05)
@@ -49,21 +49,17 @@ def train_rival(name: str, options: argparse.Namespace) -> tuple[TrainState, flo
     loss_fn = rival.loss_fn and rival.loss_fn(options.steps)
     # A descent from a start that nobody has learnt yet may end anywhere, infinity included.
     adam = optax.adam(optax.cosine_decay_schedule(rival.rate, options.steps))
-    tx = optax.apply_if_finite(optax.chain(optax.clip_by_global_norm(10.0), adam), options.steps)
+    tx = skip_faults(optax.chain(optax.clip_by_global_norm(10.0), adam))
     step = make_step(loss_fn or meta_objective(learner, error), tx)
     chunk = math.gcd(options.steps, 500)
-    run = scan_steps(step, sampler, num_steps=chunk, tasks_per_step=TASKS_PER_STEP)
+    run = scan_steps(step, sampler, num_steps=chunk, tasks_per_step=options.tasks_per_step)
     state, seconds_before = training.init(learner, tx, key, sampler(key)), 0.0
-    config, state_file = {"steps": options.steps, "seed": options.seed}, out / f"{name}.state"
-    if options.resume and state_file.exists():
-        stored = checkpoint.read_config(state_file)
-        seconds_before = stored.pop("seconds")
-        if stored != config:
-            raise ValueError(f"{state_file} is of a run with {stored}; give those flags.")
-        state = checkpoint.restore(state_file, state)
+    config = {each: getattr(options, each) for each in ("steps", "seed", "tasks_per_step")}
+    if options.resume:
+        state, seconds_before = resume(state, name=name, config=config, out=out)
     return train(
-        jax.jit(run),
-        state,
+        devices.compiled(run, options),
+        devices.placed(state, options),
         name=name,
         config=config,
         num_steps=options.steps,
@@ -140,6 +136,7 @@ def draw(rows: list[dict[str, Any]], thetas: dict[str, Any], options: argparse.N
     )
 
 
+@in_a_sentence
 def main(arguments: list[str] | None = None) -> int:
     """Train, judge, print and draw."""
     parser = argparse.ArgumentParser(
@@ -150,31 +147,37 @@ def main(arguments: list[str] | None = None) -> int:
     names = list(rivals())
     parser.add_argument("--learner", nargs="+", choices=names, default=names)
     parser.add_argument("--steps", type=int, default=10_000, help="outer steps")
+    parser.add_argument("--tasks-per-step", type=int, default=25)
     parser.add_argument("--eval-tasks", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--resume", action="store_true", help="go on from the states in --out")
     parser.add_argument("--out", type=Path, default=Path("runs/sinusoid"))
+    devices.add_flags(parser)
     options = parser.parse_args(arguments)
+    devices.start(options)
     options.out.mkdir(parents=True, exist_ok=True)
-    if not options.resume:
+    leads = jax.process_index() == 0
+    if leads and not options.resume:
         (options.out / "metrics.jsonl").write_text("")
     rows, thetas = [], {}
-    try:
-        for name in dict.fromkeys(options.learner):
-            state, seconds = train_rival(name, options)
-            thetas[name] = state.theta
+    for name in dict.fromkeys(options.learner):
+        state, seconds = train_rival(name, options)
+        thetas[name] = state.theta
+        if leads:
             rows.append(judge(name, state.theta, options) | {"seconds": seconds})
-    except ValueError as refused:
-        sys.stderr.write(f"error: {refused}\n")
-        return 2
-    except KeyboardInterrupt:
-        return 130
+    if leads:
+        report(rows, thetas, options)
+    devices.wait_for_all("the results are written")
+    return 0
+
+
+def report(rows: list[dict[str, Any]], thetas: dict[str, Any], options: argparse.Namespace) -> None:
+    """Write, draw and print the results."""
     document = {"config": {**vars(options), "out": str(options.out)}, "results": rows}
     write_atomically(options.out / "result.json", json.dumps(document, indent=1).encode())
     draw(rows, thetas, options)
     print(f"Squared error on {options.eval_tasks} unseen tasks, ten support rows each:")
     print(table(rows), verdict(rows), sep="\n")
-    return 0
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,10 +13,19 @@ from typing import Any
 
 import jax
 import numpy as np
+import optax
 
-from jaxmeta import TrainState, checkpoint
+from jaxmeta import TrainState, checkpoint, parallel
 
 _SAVE_EVERY_SECONDS = 60.0
+MOST_FAULTS = 100
+"""Steps in a row that may be skipped for a gradient that is NaN or infinite."""
+
+
+def skip_faults(tx: optax.GradientTransformation) -> optax.GradientTransformation:
+    """An outer optimiser that makes no step where the gradient is not finite, and counts these."""
+    # After so many in a row optax would take the next one as it is; `train` has stopped by then.
+    return optax.apply_if_finite(tx, max_consecutive_errors=np.iinfo(np.int32).max)
 
 
 def cache_compilations() -> None:
@@ -23,6 +33,32 @@ def cache_compilations() -> None:
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         folder = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "jaxmeta" / "xla"
         jax.config.update("jax_compilation_cache_dir", str(folder))
+
+
+def resume(
+    state: TrainState, *, name: str, config: dict[str, Any], out: Path
+) -> tuple[TrainState, float]:
+    """The newest checkpoint of a run that is whole, and the seconds that it took to get there.
+
+    Args:
+      state: where to start if there is none.
+      name, config, out: as for `train`.
+
+    Raises:
+      ValueError: if it was made with another configuration.
+    """
+    path = out / f"{name}.state"
+    if not checkpoint.newest_first(path):
+        return state, 0.0
+    state, stored = checkpoint.restore_newest(path, state)
+    seconds = stored.pop("seconds")
+    if stored != config:
+        differ = sorted(key for key in stored | config if stored.get(key) != config.get(key))
+        raise ValueError(
+            f"{path} was made with other settings than these ({', '.join(differ)}); give the same "
+            "flags, or leave out --resume to train anew."
+        )
+    return state, seconds
 
 
 def train(
@@ -39,20 +75,22 @@ def train(
     """Run outer steps to `num_steps`, and leave a resumable checkpoint whatever happens.
 
     Args:
-      run: jitted `state -> (state, metrics)`, one or more outer steps a call.
-      state: where to start; a resumed one goes on from its own step.
+      run: compiled `state -> (state, metrics)`, one or more outer steps a call.
+      state: where to start, on the devices of `run`; a resumed one goes on from its own step.
       name: what to call the run in the progress line, the metrics and the file names.
       config: stored with the checkpoint, to be compared on resume.
       num_steps: outer steps in all.
-      out: folder of `metrics.jsonl` and `<name>.state`.
+      out: folder of `metrics.jsonl` and `<name>.state`, with the states before it beside it.
       seconds_before: what the run took before it was resumed.
       log_every: outer steps between two reports.
 
     Returns:
-      The final state, and the seconds the run took in all.
+      The final state on one device, and the seconds the run took in all.
 
     Raises:
-      KeyboardInterrupt: after the checkpoint was written.
+      KeyboardInterrupt: on Ctrl-C or SIGTERM, after the checkpoint was written.
+      ValueError: after `MOST_FAULTS` steps in a row whose gradient was not finite.
+      OSError: if a file cannot be written; the checkpoints are those of before.
     """
     state_file = out / f"{name}.state"
     start, saved, pending = time.perf_counter(), time.perf_counter(), []
@@ -62,34 +100,52 @@ def train(
         return round(seconds_before + time.perf_counter() - start, 2)
 
     def save() -> None:
-        checkpoint.save(state_file, state, {**config, "seconds": elapsed()})
+        checkpoint.save_newest(state_file, state, {**config, "seconds": elapsed()})
 
-    with _terminate_as_interrupt(), (out / "metrics.jsonl").open("a") as log:
-        try:
-            while step < num_steps:
-                state, metrics = run(state)
-                if not pending and step == first:
-                    sys.stderr.write(f"{name}: compiled in {time.perf_counter() - start:.0f} s\n")
-                pending.append(metrics)
-                step += len(metrics["loss"])
-                if step // log_every > (step - len(metrics["loss"])) // log_every:
-                    means = _means(pending)
-                    rate = (step - first) / (time.perf_counter() - start)
-                    record = {"learner": name, "step": step, "seconds": elapsed(), **means}
-                    log.write(json.dumps(record) + "\n")
-                    log.flush()
+    leads = jax.process_index() == 0
+    log_file = out / "metrics.jsonl" if leads else Path(os.devnull)
+    with _stop_on_signals() as stop, log_file.open("a") as log:
+        while step < num_steps and not stop.is_set():
+            state, metrics = run(state)
+            if not pending and step == first:
+                sys.stderr.write(f"{name}: compiled in {time.perf_counter() - start:.0f} s\n")
+            pending.append(metrics)
+            step += len(metrics["loss"])
+            if step // log_every > (step - len(metrics["loss"])) // log_every:
+                means = _means(pending) | _faults(state)
+                rate = (step - first) / (time.perf_counter() - start)
+                record = {"learner": name, "step": step, "seconds": elapsed(), **means}
+                log.write(json.dumps(record) + "\n")
+                log.flush()
+                if leads:
                     _show(name, step, num_steps, rate, means)
-                    pending = []
-                if time.perf_counter() - saved > _SAVE_EVERY_SECONDS:
-                    save()
-                    saved = time.perf_counter()
-        except KeyboardInterrupt:
-            save()
-            sys.stderr.write(f"\nStopped at step {int(state.step)}; go on with --resume.\n")
-            raise
-    jax.block_until_ready(state)
-    save()
-    return state, elapsed()
+                pending = []
+            if time.perf_counter() - saved > _SAVE_EVERY_SECONDS:
+                save()
+                saved = time.perf_counter()
+        save()
+    if step < num_steps:
+        sys.stderr.write(f"\nStopped at step {step}; go on with --resume.\n")
+        raise KeyboardInterrupt
+    return parallel.unreplicate(state), elapsed()
+
+
+def _faults(state: TrainState) -> dict[str, int]:
+    """How many steps were skipped, if the optimiser counts them.
+
+    Raises:
+      ValueError: if the last ones all were.
+    """
+    in_a_row = optax.tree_utils.tree_get(state.opt_state, "notfinite_count")
+    if in_a_row is None:
+        return {}
+    if int(in_a_row) >= MOST_FAULTS:
+        raise ValueError(
+            f"The gradients of {int(in_a_row)} outer steps in a row, up to step {int(state.step)}, "
+            "are NaN or infinite: lower the learning rate or the inner rate, or look for such "
+            "values in the data. theta is as it was before them, and so is the last checkpoint."
+        )
+    return {"skipped": int(optax.tree_utils.tree_get(state.opt_state, "total_notfinite"))}
 
 
 def read_metrics(out: Path) -> Iterator[dict[str, Any]]:
@@ -127,14 +183,22 @@ def _show(name: str, step: int, num_steps: int, rate: float, means: dict[str, fl
 
 
 @contextmanager
-def _terminate_as_interrupt() -> Iterator[None]:
-    """Let SIGTERM end a run the way Ctrl-C does, with a checkpoint."""
+def _stop_on_signals() -> Iterator[threading.Event]:
+    """An event that Ctrl-C and SIGTERM set: the steps under way give a state before it is saved.
 
-    def interrupt(signum: int, frame: Any) -> None:
-        raise KeyboardInterrupt
+    An exception in the middle of them would lose it, as they consume the state before. Whoever
+    cannot wait presses Ctrl-C again.
+    """
+    stop = threading.Event()
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    def ask_to_stop(signum: int, frame: Any) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    before = {each: signal.signal(each, ask_to_stop) for each in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield stop
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for each, handler in before.items():
+            signal.signal(each, handler)

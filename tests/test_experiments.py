@@ -1,11 +1,13 @@
 """The experiment scripts end to end, at toy size: results, resume, evaluation alone, refusals."""
 
 import json
+import signal
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from PIL import Image
 
@@ -21,7 +23,7 @@ from experiments import (
 from experiments.building import build_learner
 from experiments.configuration import TrainConfig
 from experiments.judging import load_trained, start_from
-from jaxmeta import Examples, Task, TrainState, checkpoint
+from jaxmeta import Examples, Task, TrainState
 
 NAMES = ["matching", "maml", "cavia", "relation", "transfer", "nearest_neighbour"]
 TINY = [
@@ -145,7 +147,7 @@ def test_evaluation_on_other_drawings(drawings, trained, tmp_path):
 
 
 def test_resume_ends_where_an_uninterrupted_run_ends(tmp_path):
-    """An interrupt at step 3 of 6, then a second call: the same state to the bit."""
+    """Ctrl-C during step 3 of 6, then a second call: the same state to the bit."""
 
     @jax.jit
     def step(state: TrainState):
@@ -154,8 +156,8 @@ def test_resume_ends_where_an_uninterrupted_run_ends(tmp_path):
         return moved, {"loss": jnp.zeros(1), "accuracy": jnp.ones(1)}
 
     def interrupted(state: TrainState):
-        if int(state.step) == 3:
-            raise KeyboardInterrupt
+        if int(state.step) == 2:
+            signal.raise_signal(signal.SIGINT)
         return step(state)
 
     start = TrainState(jnp.zeros(4), (), jax.random.key(1), jnp.int32(0))
@@ -164,11 +166,35 @@ def test_resume_ends_where_an_uninterrupted_run_ends(tmp_path):
     out = _folder(tmp_path / "b")
     with pytest.raises(KeyboardInterrupt):
         training_loop.train(interrupted, start, out=out, **settings)
-    restored = checkpoint.restore(out / "toy.state", start)
-    assert int(restored.step) == 3
+    restored, seconds = training_loop.resume(start, name="toy", config={"a": 1}, out=out)
+    assert int(restored.step) == 3 and seconds >= 0
+    with pytest.raises(ValueError, match=r"other settings than these \(a\)"):
+        training_loop.resume(start, name="toy", config={"a": 2}, out=out)
     resumed, _ = training_loop.train(step, restored, out=out, **settings)
     np.testing.assert_array_equal(whole.theta, resumed.theta)
     assert [record["step"] for record in training_loop.read_metrics(out)] == [2, 4, 6]
+
+
+def test_training_stops_after_faults_in_a_row_and_keeps_the_last_good_state(tmp_path, monkeypatch):
+    monkeypatch.setattr(training_loop, "MOST_FAULTS", 4)
+    monkeypatch.setattr(training_loop, "_SAVE_EVERY_SECONDS", 0.0)
+    tx = training_loop.skip_faults(optax.sgd(1.0))
+
+    @jax.jit
+    def step(state: TrainState):
+        fault = (state.step == 1) | (state.step >= 4)
+        updates, opt_state = tx.update(jnp.where(fault, jnp.nan, 1.0), state.opt_state)
+        moved = state._replace(theta=state.theta + updates, opt_state=opt_state)
+        return moved._replace(step=state.step + 1), {"loss": jnp.zeros(1)}
+
+    start = TrainState(jnp.zeros(()), tx.init(jnp.zeros(())), jax.random.key(1), jnp.int32(0))
+    settings = {"name": "toy", "config": {}, "out": tmp_path}
+    with pytest.raises(ValueError, match="gradients of 4 outer steps in a row, up to step 8"):
+        training_loop.train(step, start, num_steps=20, log_every=1, **settings)
+    records = list(training_loop.read_metrics(tmp_path))
+    assert [record["skipped"] for record in records] == [0, 1, 1, 1, 2, 3, 4]
+    kept, _ = training_loop.resume(start, **settings)
+    assert kept.theta == -3.0 and kept.step == 7
 
 
 def _folder(path: Path) -> Path:
