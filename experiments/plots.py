@@ -176,6 +176,31 @@ def _errors(axis: Any, rows: list[dict[str, Any]], colours: Any) -> None:
     axis.grid(alpha=0.3, which="both")
 
 
+def scaling(rows: list[dict[str, Any]], path: Path) -> None:
+    """Tasks a second, and the share of the ideal, against the number of devices."""
+    plt = _pyplot()
+    figure, axes = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
+    lines = list(dict.fromkeys((row["case"], row["scaling"]) for row in rows))
+    counts = sorted({row["devices"] for row in rows})
+    for i, (case, kind) in enumerate(lines):
+        line = [row for row in rows if (row["case"], row["scaling"]) == (case, kind)]
+        style = {"color": f"C{i // 2}", "linestyle": ("-", "--")[kind == "strong"], "marker": "o"}
+        devices = [row["devices"] for row in line]
+        rates = [row["tasks_per_s"] for row in line]
+        axes[0].plot(devices, rates, label=f"{case}, {kind}", **style)
+        axes[1].plot(devices, [row["efficiency"] for row in line], **style)
+    axes[0].set(yscale="log", ylabel="tasks per second")
+    axes[1].set(ylim=(0, None), ylabel="of as many single devices")
+    axes[1].axhline(1.0, color="grey", linewidth=0.8)
+    for axis in axes:
+        axis.set_xscale("log", base=2)
+        axis.set(xlabel="devices")
+        axis.set_xticks(counts, [str(count) for count in counts])
+        axis.grid(alpha=0.3)
+    figure.legend(frameon=False, fontsize=9, loc="outside right center")
+    _save(figure, path)
+
+
 def _save(figure: Any, path: Path) -> None:
     """Write aside, then rename: a plot is whole or not there."""
     plt = _pyplot()
