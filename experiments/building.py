@@ -6,6 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 import optax
 
+from experiments import gating
 from experiments.configuration import GRADIENT, TrainConfig
 from experiments.training_loop import skip_faults
 from jaxmeta import (
@@ -17,7 +18,6 @@ from jaxmeta import (
     networks,
     sparsity,
     tasks,
-    transforms,
 )
 from jaxmeta.types import Array, LossFn, Network, PyTree, Task
 
@@ -74,6 +74,8 @@ def build_learner(
             networks.chain(network, networks.rms_norm()),
             out_size=ways,
             hidden=(),
+            # A meta-net that serves every size is told which.
+            source="both" if config.gate == "any_size" else "support",
         ),
         "transfer": lambda: learners.transfer(network, num_classes=config.num_classes, ways=ways),
         "transfer_logistic": lambda: learners.transfer(
@@ -81,15 +83,12 @@ def build_learner(
         ),
         "nearest_neighbour": lambda: learners.nearest_neighbour(ways=ways),
     }
+    share = config.density if density is None else density
     if config.learner in GRADIENT:
-        learner = GRADIENT_LEARNERS[config.learner](network, **inner_options(config, ways))
-    else:
-        learner = build[config.learner]()
-    if config.density != 1.0:
-        share = config.density if density is None else density
-        # By leaf: the share of a class's weights does not depend on how many classes there are.
-        learner = transforms.sparsify(learner, sparsity.top_k(share, per="leaf"))
-    return learner
+        return GRADIENT_LEARNERS[config.learner](
+            network, **inner_options(config, ways), **gating.sparse_adaptation(config, share)
+        )
+    return gating.sparse(build[config.learner](), config, share)
 
 
 def inner_options(config: TrainConfig, ways: int) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from jaxmeta.sparsity import Per
+
 GRADIENT = ("maml", "fomaml", "anil", "meta_sgd", "imaml", "reptile", "maml_plus_plus")
 """Those that adapt a whole network by gradient."""
 
@@ -24,6 +26,7 @@ LEARNERS = (
 """The learners that `--learner` names."""
 
 NETWORKS = ("residual", "conv4", "conv4_batch")
+GATES = ("closing", "any_size")
 BATCH_NORMALISED = ("conv4_batch",)
 
 
@@ -49,6 +52,8 @@ class TrainConfig:
     reflections: bool = False
     eta: float = 0.0
     density: float = 1.0
+    gate: str = "closing"
+    per: Per = "leaf"  # what a gate ranks, see `sparsity.top_k`
     inner_steps: int = 5
     inner_rate: float = 0.4
     statistics: str = "support"  # "query" is transductive

@@ -18,7 +18,7 @@ import math
 import sys
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import numpy as np
@@ -28,6 +28,7 @@ from experiments.building import build_learner, build_training
 from experiments.command_line import in_a_sentence
 from experiments.configuration import (
     DATASET_DEFAULTS,
+    GATES,
     LEARNER_DEFAULTS,
     LEARNERS,
     NETWORKS,
@@ -44,7 +45,7 @@ from experiments.judging import (
     unseen_tasks,
 )
 from experiments.training_loop import cache_compilations, read_metrics, resume, train
-from jaxmeta import checkpoint, make_step, scan_steps, training
+from jaxmeta import checkpoint, make_step, scan_steps, sparsity, training
 from jaxmeta.files import write_atomically
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
@@ -111,6 +112,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         "the queries themselves (transductive); counts with --eval-only too",
     )
     group.add_argument("--density", type=float, help="share of w that leaves adapt non-zero")
+    group.add_argument("--gate", choices=GATES, help="what keeps w to that density")
+    group.add_argument("--per", choices=get_args(sparsity.Per), help="what a gate ranks")
     devices.add_flags(parser)
     options = parser.parse_args(arguments)
     if options.learner and "all" in options.learner:

@@ -49,11 +49,18 @@ def start_from(path: Path, learner: str, theta: Any) -> Any:
     if source.config.learner == learner:
         return source.theta
 
+    given = source.theta["network"]
+
     def has_network(node: Any) -> bool:
         return isinstance(node, dict) and "network" in node
 
+    def replaced(network: Any) -> Any:
+        # In a chain the embedding comes first.
+        alike = jax.tree.structure(network) == jax.tree.structure(given)
+        return given if alike else [given, *network[1:]]
+
     return jax.tree.map(
-        lambda node: node | {"network": source.theta["network"]} if has_network(node) else node,
+        lambda node: node | {"network": replaced(node["network"])} if has_network(node) else node,
         theta,
         is_leaf=has_network,
     )

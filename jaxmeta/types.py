@@ -102,7 +102,7 @@ TaskLoss = Callable[[Array, Array, Array], Array]
 Penalty = Callable[[PyTree], Array]
 """`penalty(w) -> scalar`, summed over entries."""
 
-Prox = Callable[[PyTree, float], PyTree]
+Prox = Callable[[PyTree, float | Array], PyTree]
 """`prox(w, step) -> w`: argmin_v 1/2 |v - w|^2 + step * penalty(v)."""
 
 Sampler = Callable[[Array], Task]

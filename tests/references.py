@@ -59,6 +59,19 @@ def attention(query, memory, y, mask, scale, ways):
     return np.log(np.stack([a[:, (y == c) & (mask > 0)].sum(axis=1) for c in range(ways)], axis=1))
 
 
+def sparse_attention(query, memory, y, mask, scale, ways):
+    """The same with sparsemax: a = max(s - tau, 0), where tau makes them sum to one (bisection)."""
+    scores = scale * unit(query) @ unit(memory[mask > 0]).T
+    low, high = scores.min() - 1.0, scores.max() * np.ones((len(scores), 1))
+    for _ in range(60):
+        tau = 0.5 * (low + high)
+        too_low = np.maximum(scores - tau, 0).sum(axis=1, keepdims=True) > 1.0
+        low, high = np.where(too_low, tau, low), np.where(too_low, high, tau)
+    a = np.maximum(scores - tau, 0)
+    shares = np.stack([a[:, y[mask > 0] == c].sum(axis=1) for c in range(ways)], axis=1)
+    return np.log(shares + 1e-3)
+
+
 def class_means(features, y, mask, ways):
     return np.stack([features[(y == c) & (mask > 0)].mean(axis=0) for c in range(ways)])
 

@@ -24,6 +24,7 @@ neural_process = functools.partial(
 LEARNERS = {
     "matching": learners.matching(NET, ways=3),
     "matching full context": learners.matching(NET, ways=3, full_context=True),
+    "matching sparsemax": learners.matching(NET, ways=3, attention="sparsemax", scale=2.0),
     "prototypes euclidean": learners.prototypes(NET, ways=3),
     "prototypes cosine": learners.prototypes(NET, ways=3, distance="cosine"),
     "nearest neighbour": learners.nearest_neighbour(ways=3),
@@ -207,6 +208,7 @@ def scale(theta):
 ORACLES = {
     "matching": lambda th, *rows: references.attention(*rows, scale(th), 3),
     "matching full context": lambda th, *rows: references.attention_in_full_context(th, *rows, 3),
+    "matching sparsemax": lambda th, *rows: references.sparse_attention(*rows, scale(th), 3),
     "prototypes euclidean": lambda th, *rows: references.prototypes_euclidean(*rows, scale(th), 3),
     "prototypes cosine": lambda th, *rows: references.prototypes_cosine(*rows, scale(th), 3),
     "transfer centroid": lambda th, *rows: references.prototypes_cosine(*rows, scale(th), 3),
@@ -353,6 +355,7 @@ def test_neural_process_refuses_classes(function, task):
         (lambda: neural_process(attention=True, representation_size=7), "between 2 heads"),
         (lambda: neural_process(latent=0), "latent must be 1 or more"),
         (lambda: neural_process(min_std=0.0), "min_std above zero"),
+        (lambda: learners.matching(NET, attention="hard"), "'softmax' or 'sparsemax'"),
         (lambda: in_context(size=9), "between 2 heads"),
         (lambda: in_context(num_layers=0), "num_layers must be 1 or more"),
     ],

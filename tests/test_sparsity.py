@@ -37,6 +37,7 @@ PENALTIES = {
     "group_lasso of rows": (sparsity.group_lasso(-1), lambda: group_lasso(-1)),
     "group_lasso of columns": (sparsity.group_lasso(0), lambda: group_lasso(0)),
     "hoyer": (sparsity.hoyer, lambda: references.hoyer(flat())),
+    "log_sum": (sparsity.log_sum(0.3), lambda: np.log(1 + np.abs(flat()) / 0.3).sum()),
 }
 
 
@@ -188,7 +189,33 @@ def test_other_bad_arguments_are_refused():
         sparsity.elastic_net(1.5)
 
 
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: sparsity.log_sum(0.0), "epsilon above zero, got 0.0"),
+        (lambda: sparsity.log_threshold(-1.0), "epsilon above zero, got -1.0"),
+        (lambda: sparsity.elastic_threshold(-0.1), "ratio between 0 and 1"),
+        (lambda: sparsity.hard_threshold(3, 2), "from least=0 or more to most=1"),
+        (lambda: sparsity.hard_threshold(-1), "least=0 or more"),
+    ],
+)
+def test_operators_refuse_what_their_penalties_cannot_mean(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
 # Measures.
+
+
+def test_live_inputs_units_and_multiply_adds_by_hand():
+    kernel = jnp.array([[0.0, 1.0, 0.0], [0.0, 0.0, 0.0], [0.0, -2.0, 3.0], [0.0, 0.0, 0.0]])
+    w = {"kernel": kernel, "bias": jnp.ones(3), "y": jnp.ones((2, 2), int)}
+    assert (sparsity.live_inputs(w), sparsity.live_units(w)) == (2, 2)
+    assert sparsity.multiply_adds(w) == 3
+    # A convolution's kernel [height, width, in, out]: an input lives if it is read at any place.
+    images = jnp.zeros((3, 3, 2, 4)).at[1, 2, 0, 3].set(1.0).at[0, 0, 0, 1].set(1.0)
+    assert (sparsity.live_inputs(images), sparsity.live_units(images)) == (1, 2)
+    assert sparsity.multiply_adds(images) == 2
 
 
 def test_nonzeros_size_and_density_by_hand():

@@ -1,8 +1,11 @@
 """Matching Networks: `w` is the embedded support set, attended to by each query."""
 
+from typing import Literal
+
 import jax
 import jax.numpy as jnp
 
+from jaxmeta import sparsity
 from jaxmeta.learners.common import ABSENT, SupportMemory, one_hot_labels, read_support, unit_rows
 from jaxmeta.learners.recurrent import lstm, lstm_init, masked_scan
 from jaxmeta.types import Array, Examples, MetaLearner, Network, PyTree, Task
@@ -14,6 +17,7 @@ def matching(
     full_context: bool = False,
     processing_steps: int = 3,
     scale: float = 10.0,
+    attention: Literal["softmax", "sparsemax"] = "softmax",
     ways: int | None = None,
 ) -> MetaLearner:
     """Classify by cosine attention over the embedded support set.
@@ -30,11 +34,16 @@ def matching(
       full_context: use full-context embeddings.
       processing_steps: steps of attention of f, with full-context embeddings.
       scale: where the learned scale (inverse temperature) of the attention starts.
+      attention: `"sparsemax"` gives most support rows no attention at all. A class without any
+        gets a logit of log 0.001, and no gradient.
       ways: static number of columns of the logits; by default the number of support rows.
 
     References:
       Vinyals et al., Matching networks for one shot learning, arXiv:1606.04080.
+      Martins and Astudillo, From softmax to sparsemax, arXiv:1602.02068.
     """
+    if attention not in ("softmax", "sparsemax"):
+        raise ValueError(f"matching attends by 'softmax' or 'sparsemax', got {attention!r}.")
 
     def init(key: Array, task: Task) -> PyTree:
         network_key, *context_keys = jax.random.split(key, 4)
@@ -64,10 +73,23 @@ def matching(
         if full_context:
             features = _attend(theta["query"], unit_rows(features), w, processing_steps)
         scores = jnp.exp(theta["log_scale"]) * unit_rows(features) @ w.embeddings.T
+        if attention == "sparsemax":
+            return _sparse_logits(scores, w.members)
         by_class = jnp.where(w.members, scores[:, :, None], ABSENT)
         return jax.nn.logsumexp(by_class, axis=1)
 
     return MetaLearner(init, adapt, predict)
+
+
+_LEAST_SHARE = 1e-3
+"""What a class that gets no attention is taken to get: the logarithm of none is infinite."""
+
+
+def _sparse_logits(scores: Array, members: Array) -> Array:
+    """Logits `[N, C]` of scores `[N, S]` by sparsemax attention over the real rows."""
+    real = members.any(axis=1)
+    share = sparsity.sparsemax(jnp.where(real, scores, ABSENT)) @ members.astype(scores.dtype)
+    return jnp.where(members.any(axis=0), jnp.log(share + _LEAST_SHARE), ABSENT)
 
 
 def _in_context(theta: PyTree, embeddings: Array, mask: Array) -> Array:

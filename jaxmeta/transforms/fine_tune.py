@@ -19,11 +19,11 @@ class LearnedOptimiser(NamedTuple):
 
     Attributes:
       init: `w -> parameters`, from the entries of w that move.
-      build: `parameters -> optax.GradientTransformation`.
+      build: `(parameters, key) -> optax.GradientTransformation`; `key=None` asks for no noise.
     """
 
     init: Callable[[PyTree], PyTree]
-    build: Callable[[PyTree], optax.GradientTransformation]
+    build: Callable[[PyTree, Array | None], optax.GradientTransformation]
 
 
 class Tuned(NamedTuple):
@@ -91,8 +91,10 @@ def fine_tune(
         lambda theta, w, support: (learner.predict(theta, w, support.x), w)
     )
 
-    def parts(theta: PyTree) -> tuple[PyTree, optax.GradientTransformation]:
-        return (theta.learner, tx.build(theta.optimiser)) if learned else (theta, tx)
+    def parts(
+        theta: PyTree, key: Array | None = None
+    ) -> tuple[PyTree, optax.GradientTransformation]:
+        return (theta.learner, tx.build(theta.optimiser, key)) if learned else (theta, tx)
 
     def init(key: Array, task: Task) -> PyTree:
         theta = learner.init(key, task)
@@ -112,7 +114,8 @@ def fine_tune(
 
     def tune(theta: PyTree, given: tuple[Examples, PyTree, Array | None]) -> PyTree:
         support, description, key = given
-        theta, optimiser = parts(theta)
+        key, noise_key = (key, None) if key is None or not learned else jax.random.split(key)
+        theta, optimiser = parts(theta, noise_key)
         w = learner.adapt(theta, support, description=description, key=key)
         moving, fixed = _moving_and_fixed(w, where)
         support = blank_padding(support)
@@ -168,7 +171,9 @@ def learned_rates(
 
         return jax.tree.map(rates, w)
 
-    def build(rates: PyTree) -> optax.GradientTransformation:
+    def build(rates: PyTree, key: Array | None) -> optax.GradientTransformation:
+        del key
+
         def update(updates: PyTree, state: PyTree, params: PyTree = None) -> tuple[PyTree, PyTree]:
             del params
 

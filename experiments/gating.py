@@ -1,0 +1,35 @@
+"""Sparsity by name: how a few-shot learner's `w`, or what moves in it, is kept to a density."""
+
+from typing import Any
+
+import optax
+
+from experiments.configuration import TrainConfig
+from jaxmeta import MetaLearner, sparsity, transforms
+from jaxmeta.types import Array, PyTree
+
+LEAST = 0.01
+"""The smallest share that a gate of any size is trained for."""
+
+
+def sparse(learner: MetaLearner, config: TrainConfig, share: float | Array) -> MetaLearner:
+    """The learner whose `w` keeps a share of its entries, by the configuration's gate."""
+    if config.gate == "any_size":
+        return transforms.any_size(learner, share, least=LEAST, per=config.per)
+    if config.density == 1.0:
+        return learner
+    return transforms.sparsify(learner, sparsity.top_k(share, per=config.per))
+
+
+def sparse_adaptation(config: TrainConfig, share: float | Array) -> dict[str, Any]:
+    """Options of a gradient learner of which a share of the body's weights moves, and the head."""
+    if config.density == 1.0 and config.gate != "any_size":
+        return {}
+    gate = sparsity.ranked(share, least=LEAST if config.gate == "any_size" else None)
+    descent = optax.sgd(config.inner_rate)
+    return {"tx": transforms.gated(descent, sparsity.only(gate, body_alone))}
+
+
+def body_alone(w: PyTree) -> PyTree:
+    """The body is gated; the head is of each task's own classes, and has as many columns."""
+    return w._replace(body=True, head=False, present=False)

@@ -1,0 +1,66 @@
+"""Proximal descent: sparsity in theta, by an optax optimiser."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import optax
+
+from jaxmeta.types import Array, Prox, PyTree
+
+
+class ProximalState(NamedTuple):
+    """State of the wrapped optimiser, and how many steps were taken."""
+
+    wrapped: optax.OptState
+    count: Array
+
+
+def proximal(
+    tx: optax.GradientTransformation,
+    prox: Prox,
+    *,
+    rate: float | Callable[[Array], Array],
+    eta: float = 1.0,
+) -> optax.GradientTransformation:
+    """A proximal operator behind every step of an optimiser: theta gets exact zeros.
+
+        theta_{t+1} = prox(theta_t + tx(gradient), rate_t * eta)
+
+    The operator has to take a step as long as the gradient's: then what gradient descent converges
+    to is the least of `loss + eta * penalty`. Momentum m makes the same gradient move theta
+    `1 / (1 - m)` times as far, which `rate` has to say. An optimiser that scales each entry by
+    itself, such as Adam, measures distance otherwise than the operator does: there it is
+    decoupled, in the manner of AdamW's decay, and `eta` weighs steps, not losses.
+
+    Args:
+      tx: any optax optimiser.
+      prox: see `jaxmeta.sparsity`; `optax.masked` restricts the whole to a part of theta.
+      rate: how far `tx` moves theta for a gradient of one: its learning rate or its schedule; with
+        momentum m, divided by `1 - m`.
+      eta: weight of the penalty that `prox` is the operator of.
+
+    Raises:
+      ValueError: if a weight is negative, or `update` is not given the parameters.
+
+    References:
+      Beck and Teboulle, A fast iterative shrinkage-thresholding algorithm, 2009.
+    """
+    if not (callable(rate) or rate >= 0) or not eta >= 0:
+        raise ValueError(f"proximal needs a rate and an eta of zero or more, got {rate} and {eta}.")
+
+    def init(params: PyTree) -> ProximalState:
+        return ProximalState(tx.init(params), jnp.zeros((), jnp.int32))
+
+    def update(
+        updates: PyTree, state: PyTree, params: PyTree | None = None
+    ) -> tuple[PyTree, PyTree]:
+        if params is None:
+            raise ValueError("proximal moves parameters: call update(updates, state, params).")
+        updates, wrapped = tx.update(updates, state.wrapped, params)
+        step = (rate(state.count) if callable(rate) else rate) * eta
+        target = prox(optax.apply_updates(params, updates), step)
+        # Where the target is zero, parameters plus update are exactly zero.
+        return optax.tree.sub(target, params), ProximalState(wrapped, state.count + 1)
+
+    return optax.GradientTransformation(init, update)
