@@ -2,6 +2,7 @@
 
 from jaxmeta import (
     checkpoint,
+    export,
     inner,
     learners,
     losses,
@@ -28,6 +29,7 @@ __all__ = [
     "TrainState",
     "checkpoint",
     "evaluate",
+    "export",
     "inner",
     "learners",
     "losses",

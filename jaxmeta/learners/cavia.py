@@ -91,7 +91,7 @@ def cavia(
         features = network.apply(theta["network"], x)
         if film:
             features = features * (1.0 + w.context @ theta["film"])[None]
-        context = jnp.broadcast_to(w.context, (len(x), context_size))
+        context = jnp.broadcast_to(w.context, (x.shape[0], context_size))
         rows = jnp.concatenate([features, context], axis=-1)
         return jnp.where(w.present, mlp_apply(theta["decoder"], rows), ABSENT)
 

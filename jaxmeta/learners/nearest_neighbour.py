@@ -35,7 +35,7 @@ def nearest_neighbour(*, ways: int | None = None) -> MetaLearner:
 
     def predict(theta: PyTree, w: SupportMemory, x: Array) -> Array:
         del theta
-        closeness = -squared_distances(x.reshape(len(x), -1), w.embeddings)
+        closeness = -squared_distances(x.reshape(x.shape[0], -1), w.embeddings)
         return jnp.where(w.members, closeness[:, :, None], ABSENT).max(axis=1)
 
     return MetaLearner(init, adapt, predict)

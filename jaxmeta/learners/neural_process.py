@@ -132,7 +132,7 @@ def neural_process(
             queries = locate.apply(theta["locate"], parts[0])
             parts.append(attend(queries, *w.memory, num_heads=num_heads))
         if w.summary is not None:
-            parts.append(jnp.broadcast_to(w.summary, (len(x), len(w.summary))))
+            parts.append(jnp.broadcast_to(w.summary, (x.shape[0], len(w.summary))))
         z = mlp_apply(theta["decoder"], jnp.concatenate(parts, axis=-1))
         mean, raw = jnp.split(z, 2, axis=-1)
         return jnp.concatenate([mean, jnp.log(min_std + jax.nn.softplus(raw))], axis=-1)

@@ -53,7 +53,7 @@ def relation(
 
     def predict(theta: PyTree, w: Prototypes, x: Array) -> Array:
         pairs = _pairs(network.apply(theta["network"], x), w.means)
-        z = compare.apply(theta["compare"], pairs).reshape(len(x), -1)
+        z = compare.apply(theta["compare"], pairs).reshape(x.shape[0], -1)
         return jnp.where(w.present, z, ABSENT)
 
     return MetaLearner(init, adapt, predict)
@@ -61,6 +61,6 @@ def relation(
 
 def _pairs(features: Array, means: Array) -> Array:
     """Every row of `features [N, F]` beside every row of `means [C, F]`: `[N * C, 2 F]`."""
-    shape = (len(features), *means.shape)
+    shape = (features.shape[0], *means.shape)
     pair = [jnp.broadcast_to(features[:, None], shape), jnp.broadcast_to(means[None], shape)]
     return jnp.concatenate(pair, axis=-1).reshape(-1, 2 * means.shape[-1])

@@ -52,7 +52,7 @@ def from_nnx(build: Callable) -> PairNetwork:
 
 def identity() -> PairNetwork:
     """No network: rows flattened to `[N, F]`, no parameters."""
-    return PairNetwork(lambda key, x: (), lambda params, x: x.reshape(len(x), -1))
+    return PairNetwork(lambda key, x: (), lambda params, x: x.reshape(x.shape[0], -1))
 
 
 def unit_rms(x: Array) -> Array:

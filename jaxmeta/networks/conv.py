@@ -80,9 +80,9 @@ def _encoder(
         if x.ndim != 4:
             raise ValueError(f"A convolutional encoder reads images [N, H, W, C], got {x.shape}.")
         features = forward(params, x, _BLOCKS[norm])
-        if not features.size:
+        if 0 in features.shape[1:]:
             raise ValueError(f"Images {x.shape} are too small: pooling leaves nothing of them.")
-        return features.reshape(len(features), -1)
+        return features.reshape(features.shape[0], -1)
 
     def condition(params: list[Layer], x: Array, mask: Array) -> tuple[Array, list[Layer]]:
         measured = []
@@ -93,7 +93,7 @@ def _encoder(
             return y
 
         features = forward(without_statistics(params), x, measure)
-        return features.reshape(len(features), -1), measured
+        return features.reshape(features.shape[0], -1), measured
 
     if norm == "layer":
         return PairNetwork(init, apply)

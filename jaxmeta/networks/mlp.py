@@ -29,7 +29,7 @@ def mlp_apply(
     layers: Sequence[dict[str, Array]], x: Array, *, activation: Activation = jax.nn.relu
 ) -> Array:
     """`x [N, ...] -> [N, out]`, the activation between the layers and not after the last."""
-    x = x.reshape(len(x), -1)
+    x = x.reshape(x.shape[0], -1)
     for layer in layers[:-1]:
         x = activation(dense(layer, x))
     return dense(layers[-1], x)
