@@ -3,7 +3,6 @@
 from functools import partial
 from typing import Any
 
-import jax.numpy as jnp
 import optax
 
 from experiments import gating
@@ -101,14 +100,6 @@ def inner_options(config: TrainConfig, ways: int) -> dict[str, Any]:
     }
 
 
-def closing_gate(config: TrainConfig, step: Array | int) -> Array:
-    """The density at an outer step: from 1 down to the configuration's, halfway through training.
-
-    A `w` that is sparse from the start learns slowly: few entries have a gradient.
-    """
-    return config.density ** jnp.minimum(1.0, 2.0 * step / config.steps)
-
-
 def build_training(config: TrainConfig, data: tasks.ImageClasses):
     """What the outer loop needs: `(learner, loss_fn, sampler, tx)`."""
     learner = build_learner(config, config.ways)
@@ -141,7 +132,7 @@ def episodic_objective(config: TrainConfig) -> LossFn:
 
     def loss_fn(theta: PyTree, task: Task, key: Array | None, step: Array | int = 0):
         objective = meta_objective(
-            build_learner(config, config.ways, closing_gate(config, step)),
+            build_learner(config, config.ways, gating.closing(config.density, step, config.steps)),
             losses.cross_entropy,
             sparsity.l1,
             eta=config.eta,

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax.numpy as jnp
 import optax
 
 from experiments.configuration import TrainConfig
@@ -10,6 +11,14 @@ from jaxmeta.types import Array, PyTree
 
 LEAST = 0.01
 """The smallest share that a gate of any size is trained for."""
+
+
+def closing(density: float, step: Array | int, steps: int) -> Array:
+    """The density at an outer step: from 1 down to the given one, halfway through training.
+
+    A `w` that is sparse from the start learns slowly: few entries have a gradient.
+    """
+    return density ** jnp.minimum(1.0, 2.0 * step / steps)
 
 
 def sparse(learner: MetaLearner, config: TrainConfig, share: float | Array) -> MetaLearner:
@@ -25,9 +34,15 @@ def sparse_adaptation(config: TrainConfig, share: float | Array) -> dict[str, An
     """Options of a gradient learner of which a share of the body's weights moves, and the head."""
     if config.density == 1.0 and config.gate != "any_size":
         return {}
-    gate = sparsity.ranked(share, least=LEAST if config.gate == "any_size" else None)
-    descent = optax.sgd(config.inner_rate)
-    return {"tx": transforms.gated(descent, sparsity.only(gate, body_alone))}
+    least = LEAST if config.gate == "any_size" else None
+    return {"tx": moving_share(optax.sgd(config.inner_rate), share, least=least)}
+
+
+def moving_share(
+    tx: optax.GradientTransformation, share: float | Array, *, least: float | None
+) -> transforms.LearnedOptimiser:
+    """Descent of the head, and of the learned share of the body that it pays to move."""
+    return transforms.gated(tx, sparsity.only(sparsity.ranked(share, least=least), body_alone))
 
 
 def body_alone(w: PyTree) -> PyTree:

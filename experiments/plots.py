@@ -83,26 +83,35 @@ def _attention_cell(axis: Any, share: float, right: bool) -> None:
         spine.set(visible=right, color="tab:green", linewidth=2.5)
 
 
-def accuracy_against_density(
-    curves: dict[str, list[dict[str, float]]], path: Path, *, title: str
-) -> None:
-    """Accuracy with its 95% interval against the density of w, a line for each problem."""
+def sparsity_paths(rows: dict[str, list[dict[str, Any]]], path: Path, *, title: str) -> None:
+    """Accuracy with its 95% interval against density and multiply-adds, a line for each learner.
+
+    Mechanisms and the exported learner are points.
+    """
     plt = _pyplot()
-    figure, axis = plt.subplots(figsize=(6, 4), layout="constrained")
-    for name, points in curves.items():
-        points = sorted(points, key=lambda point: point["density"])
-        axis.errorbar(
-            [point["density"] for point in points],
-            [100 * point["accuracy"] for point in points],
-            yerr=[100 * point["ci95"] for point in points],
-            marker="o",
-            capsize=3,
-            label=name,
-        )
-    axis.set(xscale="log", xlabel="density of w (share of exact non-zeros)", title=title)
-    axis.set_ylabel("accuracy on unseen tasks (%)")
-    axis.grid(alpha=0.3, which="both")
-    axis.legend(frameon=False)
+    figure, axes = plt.subplots(1, 2, figsize=(13, 4.8), layout="constrained", sharey=True)
+    curves: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in sum(rows.values(), []):
+        curves[row["learner"]].append(row)
+    for i, (name, points) in enumerate(curves.items()):
+        style = {"color": f"C{i % 10}", "label": name, "capsize": 2}
+        style |= {"marker": "o"} if len(points) > 1 else {"marker": "sD^v<>XP*d"[i % 10]}
+        style |= {"markerfacecolor": "none"} if i >= 10 else {}
+        for axis, key in zip(axes, ("density", "multiply_adds"), strict=True):
+            if name == "maml" and key == "multiply_adds":
+                continue  # what moves is sparse, what predicts is not
+            points = sorted(points, key=lambda point, key=key: point[key])
+            accuracy = [100 * point["accuracy"] for point in points]
+            spread = [100 * point["ci95"] for point in points]
+            axis.errorbar([point[key] for point in points], accuracy, yerr=spread, **style)
+    axes[0].set(xlabel="density of w (maml: share of the weights that move)")
+    axes[0].set_ylabel("accuracy on unseen tasks (%)")
+    axes[1].set(xlabel="multiply-adds of w for a row")
+    for axis in axes:
+        axis.set(xscale="log")
+        axis.grid(alpha=0.3, which="both")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", frameon=False)
+    figure.suptitle(title, fontsize=10)
     _save(figure, path)
 
 

@@ -12,18 +12,18 @@ import pytest
 from PIL import Image
 
 from experiments import (
-    density_curve,
     few_shot,
     judging,
     meta_gradients,
     sinusoid,
+    sparsity_path,
     training_loop,
     two_tasks,
 )
 from experiments.building import build_learner
 from experiments.configuration import TrainConfig
 from experiments.judging import load_trained, start_from
-from jaxmeta import Examples, Task, TrainState
+from jaxmeta import Examples, Task, TrainState, export
 
 NAMES = ["matching", "maml", "cavia", "relation", "transfer", "nearest_neighbour"]
 TINY = [
@@ -243,16 +243,41 @@ def test_refusals_are_one_sentence(drawings, tmp_path, capsys, flags, message):
     assert message in capsys.readouterr().err
 
 
-def test_two_tasks_and_density_curve_write_their_results(tmp_path):
+def test_two_tasks_writes_its_results(tmp_path):
     flags = ["--learner", "nearest_neighbour", "hypernet", "--steps", "2", "--eval-tasks", "4"]
     assert two_tasks.main([*flags, "--out", str(tmp_path / "a")]) == 0
     rows = json.loads((tmp_path / "a" / "result.json").read_text())["results"]
     assert {row["labels"] for row in rows} == {"rule", "random"} and len(rows) == 4
-    flags = ["--problem", "two_tasks", "--density", "0.1", "--steps", "2"]
-    assert density_curve.main([*flags, "--eval-tasks", "4", "--out", str(tmp_path / "b")]) == 0
-    curves = json.loads((tmp_path / "b" / "result.json").read_text())["curves"]
-    assert curves["two_tasks"][0]["density"] <= 0.1
-    assert (tmp_path / "b" / "density_curve.png").exists()
+
+
+def test_sparsity_path_writes_curve_table_and_a_learner_and_goes_on(tmp_path, monkeypatch, capsys):
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(2, 6, 1, 40)) + 0.1 * rng.normal(size=(2, 6, 4, 40))
+    pools = tuple(vectors.astype(np.float32))
+    monkeypatch.setattr(sparsity_path, "embedded", lambda *given, **views: pools)
+    flags = ["--steps", "2", "--ways", "3", "--eval-tasks", "4", "--share", "1", "0.2"]
+    flags += ["--learner", "prototypes", "maml", "--mechanism", "whole inputs, closing"]
+    flags += ["--density", "0.2", "--timing", "0.01", "--out", str(tmp_path)]
+    assert sparsity_path.main(flags) == 0
+    document = json.loads((tmp_path / "result.json").read_text())
+    rows, shipped = document["results"], document["shipped"]
+    assert [row["learner"] for row in rows["learners"]] == ["prototypes"] * 2 + ["maml"] * 2
+    for row in rows["learners"][1], rows["mechanisms"][0]:
+        assert row["density"] <= 0.2001
+    assert rows["learners"][3]["density"] < rows["learners"][2]["density"] <= 1.0
+    assert shipped["ways"] == 6 and shipped["exported"]["difference"] < 1e-4
+    assert shipped["exported"]["num_bytes"] < shipped["dense"]["num_bytes"]
+    predict = export.load((tmp_path / "learner.py").read_text())
+    assert predict(pools[1][:, 0]).shape == (6, 6)
+    for name in ("learner.stablehlo", "sparsity_path.png", "prototypes.state"):
+        assert (tmp_path / name).stat().st_size > 1000
+    # The second call finds everything trained.
+    flags += ["--resume", "--learner", "prototypes", "--mechanism"]
+    assert sparsity_path.main(flags) == 0
+    again = json.loads((tmp_path / "result.json").read_text())["results"]
+    assert again["learners"] == rows["learners"][:2] and not again["mechanisms"]
+    assert sparsity_path.main([*flags, "--steps", "3"]) == 2
+    assert "steps" in capsys.readouterr().err
 
 
 def test_meta_gradients_measures_every_mode_asked_for_and_full(tmp_path):
