@@ -183,7 +183,7 @@ def test_top_k_of_an_impossible_share_is_refused(share):
 
 
 def test_other_bad_arguments_are_refused():
-    with pytest.raises(ValueError, match="'leaf' or 'row'"):
+    with pytest.raises(ValueError, match="'input' or 'unit', got 'column'"):
         sparsity.top_k(0.5, per="column")
     with pytest.raises(ValueError, match="ratio between 0 and 1"):
         sparsity.elastic_net(1.5)

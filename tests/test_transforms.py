@@ -177,6 +177,18 @@ def test_a_meta_net_that_reads_descriptions_is_told_the_share(task):
         assert not np.array_equal(numbers(ws[0])[kept], numbers(ws[1])[kept])
 
 
+def test_one_program_serves_every_size(task, count_traces):
+    theta = any_size(DENSE["prototypes"], 1.0, least=0.1).init(jax.random.key(0), task)
+
+    def adapt(share):
+        return any_size(DENSE["prototypes"], share, least=0.1).adapt(theta, task.support)
+
+    jitted, traces = count_traces(adapt)
+    for share in (0.2, 0.5):
+        np.testing.assert_allclose(numbers(jitted(share)), numbers(adapt(share)), rtol=1e-6)
+    assert len(traces) == 1
+
+
 def test_any_size_refuses_what_no_share_can_be():
     with pytest.raises(ValueError, match="0 < least < 1, got 1.5"):
         any_size(DENSE["matching"], 0.5, least=1.5)

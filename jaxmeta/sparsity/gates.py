@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta.sparsity.entries import is_parameter, map_parameters
-from jaxmeta.sparsity.operators import top_k
+from jaxmeta.sparsity.operators import count_kept, kth_largest, top_k
 from jaxmeta.types import Array, Prox, PyTree
 
 
@@ -166,13 +166,15 @@ def ranked(share: float | Array, *, least: float | None = None) -> Gate:
 
     def apply(parameters: PyTree, w: PyTree, key: Array | None) -> PyTree:
         drawn = share if key is None or least is None else draw_share(key, least)
-        # Scores are ranked as they are, not by magnitude.
-        kept = top_k(drawn)(jax.tree.map(_positive, parameters), 1.0)
+        scores = jax.lax.stop_gradient(jax.tree.leaves(parameters))
+        flat = jnp.concatenate([score.ravel() for score in scores])
+        smallest = kth_largest(flat, jnp.maximum(count_kept(drawn, flat.size), 1))
 
-        def gate(leaf: Array, score: Array, mask: Array) -> Array:
-            return leaf * ((mask > 0) + (score - jax.lax.stop_gradient(score)))
+        def gate(leaf: Array, score: Array) -> Array:
+            # The difference is an exact zero; its gradient is not.
+            return leaf * ((score >= smallest) + (score - jax.lax.stop_gradient(score)))
 
-        return map_parameters(gate, w, parameters, kept)
+        return map_parameters(gate, w, parameters)
 
     return Gate(init, apply)
 
@@ -186,11 +188,6 @@ def check_least(least: float) -> None:
 def draw_share(key: Array, least: float) -> Array:
     """A share of entries from `least` to 1, its logarithm uniform."""
     return jnp.exp(jax.random.uniform(key, minval=math.log(least), maxval=0.0))
-
-
-def _positive(scores: Array) -> Array:
-    """An increasing function of scores that is above zero, for a ranking by magnitude."""
-    return jax.lax.stop_gradient(jax.nn.sigmoid(scores))
 
 
 def only(gate: Gate, where: Callable[[PyTree], PyTree]) -> Gate:

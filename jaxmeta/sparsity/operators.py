@@ -102,7 +102,7 @@ def hard_threshold(least: int = 0, most: int | None = None) -> Prox:
         flat = jnp.concatenate([jnp.abs(leaf).ravel() for leaf in parameters(w)])
         worth = (0.5 * jnp.square(flat) > step).sum()
         limits = [jnp.minimum(limit, flat.size) for limit in (least, most or flat.size)]
-        smallest = _kth_largest(flat, jnp.clip(worth, *limits))
+        smallest = kth_largest(flat, jnp.clip(worth, *limits))
         return map_parameters(lambda leaf: _keep(leaf, jnp.abs(leaf), smallest), w)
 
     return prox
@@ -127,11 +127,11 @@ def top_k(share: float | Array, *, per: Per = "all") -> Prox:
     if not isinstance(share, jax.core.Tracer) and not 0.0 < share <= 1.0:
         raise ValueError(f"top_k keeps a share of the entries in (0, 1], got {share}.")
     if per not in get_args(Per):
-        raise ValueError(f"top_k ranks per 'all', 'leaf' or 'row', 'input' or 'unit', got {per!r}.")
+        raise ValueError(f"top_k ranks per 'all', 'leaf', 'row', 'input' or 'unit', got {per!r}.")
 
     def kth(ranked: Array) -> Array:
-        num_kept = _num_kept(share, ranked.shape[-1])
-        return _kth_largest(ranked, num_kept if per == "leaf" else jnp.maximum(num_kept, 1))
+        num_kept = count_kept(share, ranked.shape[-1])
+        return kth_largest(ranked, num_kept if per == "leaf" else jnp.maximum(num_kept, 1))
 
     def keep(leaf: Array) -> Array:
         sizes = jnp.abs(leaf)
@@ -177,7 +177,7 @@ def _keep(leaf: Array, sizes: Array, smallest: Array) -> Array:
     return jnp.where(sizes >= smallest.astype(sizes.dtype), leaf, jnp.zeros((), leaf.dtype))
 
 
-def _kth_largest(sizes: Array, k: int | Array) -> Array:
+def kth_largest(sizes: Array, k: int | Array) -> Array:
     """The k-th largest along the last axis of `sizes [..., N]`; infinity for k = 0."""
     # A full sort: lax.top_k would force an all-gather in sharded code.
     ordered = jnp.sort(sizes, axis=-1)
@@ -185,7 +185,7 @@ def _kth_largest(sizes: Array, k: int | Array) -> Array:
     return jnp.where(jnp.asarray(k) > 0, at, jnp.inf)
 
 
-def _num_kept(share: float | Array, size: int) -> int | Array:
+def count_kept(share: float | Array, size: int) -> int | Array:
     """Entries in a share, rounded down; the last digit of the product is not to cost an entry."""
     if isinstance(share, jax.core.Tracer):
         return jnp.floor(share * size + 1e-6 * size).astype(jnp.int32)
