@@ -4,6 +4,8 @@ import functools
 import sys
 from collections.abc import Callable
 
+import jax
+
 Main = Callable[[list[str] | None], int]
 
 
@@ -19,5 +21,13 @@ def in_a_sentence(main: Main) -> Callable[..., int]:
             return 2
         except KeyboardInterrupt:
             return 130
+        except jax.errors.JaxRuntimeError as error:
+            if jax.process_count() == 1:
+                raise
+            sys.stderr.write(
+                f"error: {jax.process_count()} processes share each step, and one of them is lost "
+                f"or late ({str(error).splitlines()[0]}); start all again with --resume.\n"
+            )
+            return 2
 
     return run

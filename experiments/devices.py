@@ -17,11 +17,13 @@ half a minute, and `--resume` goes on from the last checkpoint, on as many devic
 
 import argparse
 import os
+import socket
+import time
 from collections.abc import Callable
 from typing import Any
 
 import jax
-from jax.experimental import multihost_utils
+import numpy as np
 from jax.sharding import Mesh
 
 from jaxmeta import TrainState, parallel
@@ -63,6 +65,9 @@ def start(options: argparse.Namespace) -> None:
     if several:
         _join(options)
     mesh(options)  # refuses what is not there before there is work to lose
+    # Connecting has a time limit of half a minute, and one process may compile for longer than that
+    # while another waits for it: hence now.
+    wait_for_all(options)
 
 
 def _make_virtual(devices: int, num_processes: int) -> None:
@@ -75,7 +80,10 @@ def _make_virtual(devices: int, num_processes: int) -> None:
 
 
 def _join(options: argparse.Namespace) -> None:
+    """Wait for all processes to start; jax ends the program if one of them is lost later on."""
     try:
+        if options.process_id > 0:
+            _reach(options.coordinator)
         jax.distributed.initialize(
             options.coordinator,
             options.num_processes,
@@ -84,12 +92,26 @@ def _join(options: argparse.Namespace) -> None:
             heartbeat_timeout_seconds=_LOST_SECONDS,
             shutdown_timeout_seconds=_END_SECONDS,
         )
-    except jax.errors.JaxRuntimeError as error:
+    except (jax.errors.JaxRuntimeError, OSError) as error:
         raise ValueError(
             f"Process {options.process_id} of {options.num_processes} could not join the others "
             f"at {options.coordinator} within {_START_SECONDS} seconds ({error}). Start all, each "
             "with its own --process-id, and see that they reach the first."
         ) from error
+
+
+def _reach(coordinator: str) -> None:
+    """Wait until the first process listens: jax would end the program without a sentence."""
+    host, _, port = coordinator.rpartition(":")
+    deadline = time.monotonic() + _START_SECONDS
+    while True:
+        try:
+            socket.create_connection((host, int(port)), timeout=1.0).close()
+            return
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.5)
 
 
 def mesh(options: argparse.Namespace) -> Mesh | None:
@@ -113,7 +135,9 @@ def placed(state: TrainState, options: argparse.Namespace) -> TrainState:
     return state if devices is None else parallel.replicate(state, devices)
 
 
-def wait_for_all(what: str) -> None:
+def wait_for_all(options: argparse.Namespace) -> None:
     """Go on when all processes are here, for example to read what the first one has written."""
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(what)
+    if options.num_processes > 1:
+        meeting = parallel.task_mesh(options.devices)
+        present = parallel.shard_tasks(np.arange(meeting.size), meeting)
+        jax.block_until_ready(parallel.gathered(lambda _, each: each, meeting)((), present))

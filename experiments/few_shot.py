@@ -164,7 +164,7 @@ def train_learner(options: argparse.Namespace, config: TrainConfig, data: Any) -
     shipped = out / f"{name}.ckpt"
     meta = {**config.to_json(), "seconds": seconds}
     checkpoint.save(shipped, state.theta, meta, dtype=np.float16)
-    devices.wait_for_all(f"{name} is written")
+    devices.wait_for_all(options)  # the first one has written it
     return load_trained(shipped)
 
 
@@ -220,7 +220,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     if leads:
         report(options, learners, rows, data)
-    devices.wait_for_all("the results are written")
+    devices.wait_for_all(options)
     return 0
 
 

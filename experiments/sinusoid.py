@@ -167,7 +167,7 @@ def main(arguments: list[str] | None = None) -> int:
             rows.append(judge(name, state.theta, options) | {"seconds": seconds})
     if leads:
         report(rows, thetas, options)
-    devices.wait_for_all("the results are written")
+    devices.wait_for_all(options)
     return 0
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import optax
 
 from jaxmeta import TrainState, checkpoint, parallel
+from jaxmeta.files import append_line
 
 _SAVE_EVERY_SECONDS = 60.0
 MOST_FAULTS = 100
@@ -103,8 +104,7 @@ def train(
         checkpoint.save_newest(state_file, state, {**config, "seconds": elapsed()})
 
     leads = jax.process_index() == 0
-    log_file = out / "metrics.jsonl" if leads else Path(os.devnull)
-    with _stop_on_signals() as stop, log_file.open("a") as log:
+    with _stop_on_signals() as stop:
         while step < num_steps and not stop.is_set():
             state, metrics = run(state)
             if not pending and step == first:
@@ -115,15 +115,15 @@ def train(
                 means = _means(pending) | _faults(state)
                 rate = (step - first) / (time.perf_counter() - start)
                 record = {"learner": name, "step": step, "seconds": elapsed(), **means}
-                log.write(json.dumps(record) + "\n")
-                log.flush()
                 if leads:
+                    append_line(out / "metrics.jsonl", json.dumps(record))
                     _show(name, step, num_steps, rate, means)
                 pending = []
             if time.perf_counter() - saved > _SAVE_EVERY_SECONDS:
                 save()
                 saved = time.perf_counter()
-        save()
+        if step > first:
+            save()
     if step < num_steps:
         sys.stderr.write(f"\nStopped at step {step}; go on with --resume.\n")
         raise KeyboardInterrupt

@@ -169,8 +169,8 @@ def _read(path: Path | str) -> dict[str, Any]:
         raise ValueError(f"There is no checkpoint at {path}.") from None
     except Exception as error:  # msgpack raises many kinds, all of which mean the same here
         raise Damaged(
-            f"{path} is not a readable checkpoint ({type(error).__name__}); it is damaged, or "
-            "something else. Delete it and train again, or name another file."
+            f"{path} is not a readable checkpoint ({type(error).__name__}): it is damaged, or "
+            "something else; use an earlier copy, or train again."
         ) from error
     if number != _FORMAT:
         raise ValueError(

@@ -1,9 +1,9 @@
 """Bad tasks: one whose loss or gradient is NaN or infinite, and the step that has to go on.
 
-A mean over tasks is NaN if one of them is. Here the gradient is taken task by task, so that the
-mean can be over the good ones. A bad task counts as zeros, and the share of the good ones is
-averaged along with the rest, by which the mean is divided in the end: chunks and devices need not
-have equally many of them, and still communicate once.
+A mean over tasks is not finite if one of them is not. Then the gradient is taken again task by
+task, and the mean is over the good ones: a bad task counts as zeros, and the share of the good
+ones is averaged along with the rest, by which it is divided in the end. Chunks and devices need
+not have equally many of them, and still communicate once.
 """
 
 import functools
@@ -27,30 +27,47 @@ def check_mode(on_bad_task: str | None) -> None:
         )
 
 
-def masked_gradient(loss_of_task: Callable[..., tuple[Array, Metrics]]):
+def masked_gradient(
+    mean_loss: Callable[..., tuple[Array, Metrics]],
+    loss_of_task: Callable[..., tuple[Array, Metrics]],
+):
     """The gradient of the mean over tasks, bad ones counted as zeros.
 
     Args:
-      loss_of_task: `(theta, task, key, step) -> (loss, metrics)` for one task.
+      mean_loss: `(theta, tasks, keys, step) -> (loss, metrics)`, means over the tasks.
+      loss_of_task: `(theta, task, key, step) -> (loss, metrics)` of one.
 
     Returns:
       `(theta, tasks, keys, step) -> (gradient, metrics, share)`; the share of good tasks is what
       `over_good` divides the other two by.
     """
 
-    def of_task(theta: PyTree, task: Task, key: Array, step: Array):
-        loss_and_gradient = jax.value_and_grad(loss_of_task, has_aux=True)
-        (loss, metrics), grads = loss_and_gradient(theta, task, key, step)
-        finite = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves((loss, grads))]
-        good = jnp.stack(finite).all()
-        blanked = jax.tree.map(lambda leaf: jnp.where(good, leaf, 0), (grads, metrics))
-        return *blanked, good.astype(jnp.float32)
-
     def gradient(theta: PyTree, tasks: Task, keys: Array, step: Array):
-        per_task = jax.vmap(of_task, in_axes=(None, 0, 0, None))(theta, tasks, keys, step)
-        return jax.tree.map(lambda values: values.mean(axis=0), per_task)
+        (loss, metrics), grads = jax.value_and_grad(mean_loss, has_aux=True)(
+            theta, tasks, keys, step
+        )
+        usual = (grads, metrics, jnp.ones(()))
+
+        def add(total: PyTree, one: tuple[Task, Array]) -> tuple[PyTree, None]:
+            (loss, metrics), grads = jax.value_and_grad(loss_of_task, has_aux=True)(
+                theta, *one, step
+            )
+            good = _finite((loss, grads))
+            found = (grads, metrics, jnp.ones(()))
+            return jax.tree.map(lambda t, leaf: t + jnp.where(good, leaf, 0), total, found), None
+
+        def one_by_one() -> PyTree:
+            # As few gradients at once as can be: chunks are of the size that the usual case needs.
+            total, _ = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, usual), (tasks, keys))
+            return jax.tree.map(lambda leaf: leaf / len(keys), total)
+
+        return jax.lax.cond(_finite((loss, grads)), lambda: usual, one_by_one)
 
     return gradient
+
+
+def _finite(tree: PyTree) -> Array:
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()
 
 
 def over_good(

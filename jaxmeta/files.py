@@ -3,6 +3,8 @@
 import glob
 import os
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -13,7 +15,7 @@ def write_atomically(path: Path, content: bytes) -> None:
       OSError: if that cannot be done (a full disk, a read-only folder); the old file is whole.
     """
     aside = path.with_name(f"{_prefix_aside(path)}{os.getpid()}.{threading.get_ident()}")
-    try:
+    with _refusing_to_write(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with aside.open("wb") as file:
@@ -23,12 +25,12 @@ def write_atomically(path: Path, content: bytes) -> None:
             aside.replace(path)
         finally:
             aside.unlink(missing_ok=True)
-    except OSError as error:
-        raise OSError(
-            error.errno,
-            f"{path} cannot be written ({error.strerror or error}), and is as it was before. Mend "
-            "that, or name another folder",
-        ) from error
+
+
+def append_line(path: Path, line: str) -> None:
+    """Add a line to a log; raises OSError as `write_atomically` does."""
+    with _refusing_to_write(path), path.open("a") as file:
+        file.write(line + "\n")
 
 
 def remove_left_aside(path: Path) -> None:
@@ -39,3 +41,16 @@ def remove_left_aside(path: Path) -> None:
 
 def _prefix_aside(path: Path) -> str:
     return f".{path.name}."
+
+
+@contextmanager
+def _refusing_to_write(path: Path) -> Iterator[None]:
+    """Say in a sentence what could not be written."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"{path} cannot be written ({error.strerror or error}); what it held before is whole. "
+            "Mend that, or name another folder",
+        ) from error

@@ -73,8 +73,8 @@ def make_step(
         where the support set holds NaN. `"mask"`: its weight is zero, the means are over the
         others, and the metrics count it as `bad_tasks`; where all are bad the gradient is NaN,
         which `optax.apply_if_finite` around `tx` skips. `"raise"`: an error (of jax, where the
-        step is compiled). By default nobody looks, which costs nothing; the other two take the
-        gradient of each task by itself.
+        step is compiled). By default nobody looks; the other two take the gradients of the tasks
+        one by one where there is a bad one.
 
     Returns:
       `(state, tasks) -> (state, metrics)`; `tasks` has a leading axis T, the metrics are means
@@ -103,7 +103,7 @@ def make_step(
 
     gradient = jax.grad(mean_loss, has_aux=True)
     if on_bad_task is not None:
-        gradient = faults.masked_gradient(loss_of_task)
+        gradient = faults.masked_gradient(mean_loss, loss_of_task)
 
     def step(state: TrainState, tasks: Task) -> tuple[TrainState, Metrics]:
         num_tasks = jax.tree.leaves(tasks)[0].shape[0] * sharing.num_shares()

@@ -104,9 +104,12 @@ def full_disk(run):
 def read_only(run):
     with pytest.MonkeyPatch.context() as patch:
 
-        def refuse(*args, **kwargs):
+        def refuse(path, mode="r", *args, **kwargs):
+            if mode == "r":
+                return path_open(path, mode, *args, **kwargs)
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
+        path_open = Path.open
         patch.setattr(Path, "open", refuse)
         save(run)
 
@@ -201,9 +204,12 @@ KINDS = {
         lambda run: checkpoint.restore_newest(run / "absent", start()),
         "no checkpoint at",
     ),
-    "full disk, checkpoint": (full_disk, "No space left on device"),
-    "full disk, metrics": (full_metrics, "No space left on device"),
-    "read-only folder": (read_only, "Read-only file system"),
+    "full disk, checkpoint": (full_disk, "toy.state.* cannot be written .No space left on device"),
+    "full disk, metrics": (
+        full_metrics,
+        "metrics.jsonl cannot be written .No space left on device",
+    ),
+    "read-only folder": (read_only, "toy.state.* cannot be written .Read-only file system"),
     "folder is a file": (out_is_a_file, "File exists"),
     "NaN in a support set, at start": (
         lambda run: training.init(
