@@ -122,12 +122,13 @@ def train(
             if time.perf_counter() - saved > _SAVE_EVERY_SECONDS:
                 save()
                 saved = time.perf_counter()
+        seconds = elapsed()
         if step > first:
             save()
     if step < num_steps:
         sys.stderr.write(f"\nStopped at step {step}; go on with --resume.\n")
         raise KeyboardInterrupt
-    return parallel.unreplicate(state), elapsed()
+    return parallel.unreplicate(state), seconds
 
 
 def _faults(state: TrainState) -> dict[str, int]:

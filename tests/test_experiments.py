@@ -15,6 +15,7 @@ from experiments import (
     few_shot,
     judging,
     meta_gradients,
+    scaling,
     sinusoid,
     sparsity_path,
     training_loop,
@@ -289,6 +290,19 @@ def test_meta_gradients_measures_every_mode_asked_for_and_full(tmp_path):
         assert row["seconds"] >= row["least_seconds"] > 0 and row["temp_bytes"] > 0
         np.testing.assert_allclose(row["cosine"], 1.0, atol=1e-4)
     assert (tmp_path / "meta_gradients.png").stat().st_size > 1000
+
+
+def test_scaling_measures_and_models(tmp_path, capsys):
+    flags = ["--case", "sinusoid_maml", "--devices", "1", "--tasks", "2", "--seconds", "0"]
+    assert scaling.main([*flags, "--out", str(tmp_path)]) == 0
+    document = json.loads((tmp_path / "result.json").read_text())
+    assert [row["scaling"] for row in document["rows"]] == ["weak", "strong"]
+    assert all(row["efficiency"] == 1.0 and row["ms"] > 0 for row in document["rows"])
+    # Of a 1-40-40-1 perceptron: 2 * 7/8 of its bytes at 50 GB/s, and 14 messages of 5 us.
+    first = document["model"][0]
+    assert first["gradient_bytes"] == 4 * (2 * 40 + 41 * 40 + 41)
+    np.testing.assert_allclose(first["communication_us"], 7044 * 1.75 / 5e4 + 70)
+    assert (tmp_path / "scaling.png").stat().st_size > 1000
 
 
 def test_sinusoid_writes_curves_and_goes_on_where_it_was(tmp_path, monkeypatch, capsys):
