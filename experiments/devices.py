@@ -64,7 +64,14 @@ def start(options: argparse.Namespace) -> None:
         _make_virtual(options.devices, options.num_processes)
     if several:
         _join(options)
-    mesh(options)  # refuses what is not there before there is work to lose
+    found = mesh(options)  # refuses what is not there before there is work to lose
+    if found is not None and len({each.process_index for each in found.devices.flat}) < (
+        options.num_processes
+    ):
+        raise ValueError(
+            f"The first {found.size} devices are not of all {options.num_processes} processes: "
+            "leave out --devices, or give a larger number."
+        )
     # Connecting has a time limit of half a minute, and one process may compile for longer than that
     # while another waits for it: hence now.
     wait_for_all(options)
