@@ -1,5 +1,6 @@
 """Few-shot tasks in the space of a trained embedding: each drawing is embedded once."""
 
+import argparse
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,22 +19,27 @@ CHECKPOINTS = Path(__file__).parent / "checkpoints"
 _BATCH = 250
 
 
-def embedded(dataset: str, data_dir: str | None, *, views: int) -> tuple[np.ndarray, np.ndarray]:
+def embedded(options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
     """Class-indexed embeddings `[K, M, F]` of training classes and of unseen ones.
 
-    Args:
-      dataset: `"glyphs"` or `"omniglot"`, whose shipped prototypical network embeds.
-      data_dir: folder of Omniglot's archives.
-      views: jittered drawings of each training class, turned ones being classes of their own.
+    Those of `options.dataset` by its shipped prototypical network: of each training class
+    `options.views` jittered drawings, turned ones being classes of their own. They are kept in
+    `options.out`.
     """
-    encoder = load_trained(CHECKPOINTS / dataset / "prototypes.ckpt")
-    train_data, config = load_train_data(encoder.config, data_dir, download=False)
-    views = min(views, int(train_data.counts.min()))
+    stored = options.out / "embeddings.npz"
+    if options.resume and stored.exists():
+        with np.load(stored) as arrays:
+            return arrays["known"], arrays["unseen"]
+    encoder = load_trained(CHECKPOINTS / options.dataset / "prototypes.ckpt")
+    data, config = load_train_data(encoder.config, options.data_dir, download=False)
+    views = min(options.views, int(data.counts.min()))
     # Mirrored classes would be as many again; turned ones are enough for what is trained here.
-    train = _drawings(train_data, views, jitter=config.jitter, rotations=config.rotations)
-    unseen = load_eval_data(dataset, data_dir, None, download=False)
-    test = _drawings(unseen, int(unseen.counts.min()))
-    return _embed(encoder, train), _embed(encoder, test)
+    known = _drawings(data, views, jitter=config.jitter, rotations=config.rotations)
+    data = load_eval_data(options.dataset, options.data_dir, None, download=False)
+    unseen = _drawings(data, int(data.counts.min()))
+    arrays = {"known": _embed(encoder, known), "unseen": _embed(encoder, unseen)}
+    np.savez(stored, **arrays)
+    return arrays["known"], arrays["unseen"]
 
 
 def _drawings(data: tasks.ImageClasses, each: int, **options: Any) -> np.ndarray:

@@ -84,35 +84,45 @@ def _attention_cell(axis: Any, share: float, right: bool) -> None:
 
 
 def sparsity_paths(rows: dict[str, list[dict[str, Any]]], path: Path, *, title: str) -> None:
-    """Accuracy with its 95% interval against density and multiply-adds, a line for each learner.
-
-    Mechanisms and the exported learner are points.
-    """
+    """Accuracy with its 95% interval: of learners against density and multiply-adds, a line for
+    each; and of the mechanisms, a point for each."""
     plt = _pyplot()
-    figure, axes = plt.subplots(1, 2, figsize=(13, 4.8), layout="constrained", sharey=True)
+    figure, axes = plt.subplots(
+        1, 3, figsize=(15, 4.6), layout="constrained", width_ratios=(4, 4, 3)
+    )
     curves: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for row in sum(rows.values(), []):
+    for row in rows["learners"]:
         curves[row["learner"]].append(row)
     for i, (name, points) in enumerate(curves.items()):
-        style = {"color": f"C{i % 10}", "label": name, "capsize": 2}
-        style |= {"marker": "o"} if len(points) > 1 else {"marker": "sD^v<>XP*d"[i % 10]}
-        style |= {"markerfacecolor": "none"} if i >= 10 else {}
-        for axis, key in zip(axes, ("density", "multiply_adds"), strict=True):
+        for axis, key in zip(axes, ("density", "multiply_adds"), strict=False):
             if name == "maml" and key == "multiply_adds":
                 continue  # what moves is sparse, what predicts is not
             points = sorted(points, key=lambda point, key=key: point[key])
-            accuracy = [100 * point["accuracy"] for point in points]
-            spread = [100 * point["ci95"] for point in points]
+            accuracy, spread = _percent(points)
+            style = {"color": f"C{i}", "marker": "o", "capsize": 2, "label": name}
             axis.errorbar([point[key] for point in points], accuracy, yerr=spread, **style)
     axes[0].set(xlabel="density of w (maml: share of the weights that move)")
     axes[0].set_ylabel("accuracy on unseen tasks (%)")
     axes[1].set(xlabel="multiply-adds of w for a row")
-    for axis in axes:
+    for axis in axes[:2]:
         axis.set(xscale="log")
+    points = rows["mechanisms"][::-1]
+    accuracy, spread = _percent(points)
+    axes[2].errorbar(accuracy, range(len(points)), xerr=spread, fmt="ko", capsize=2)
+    names = [f"{point['learner']} ({point['density']:.3f})" for point in points]
+    axes[2].set_yticks(range(len(points)), names, fontsize=8)
+    axes[2].set(xlabel="accuracy (%)")
+    axes[2].set_title("hypernet, by mechanism (density)", fontsize=10)
+    for axis in axes:
         axis.grid(alpha=0.3, which="both")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", frameon=False)
+    axes[0].legend(frameon=False, fontsize=9)
     figure.suptitle(title, fontsize=10)
     _save(figure, path)
+
+
+def _percent(points: list[dict[str, Any]]) -> tuple[list[float], list[float]]:
+    """Accuracies and the halves of their intervals."""
+    return [100 * p["accuracy"] for p in points], [100 * p["ci95"] for p in points]
 
 
 def cost_of_modes(rows: list[dict[str, Any]], path: Path, *, title: str) -> None:

@@ -138,9 +138,8 @@ def closing_entry(
     return Entry(lambda share: build(density), loss_fn, any_share=False)
 
 
-def moved(entry: Entry, share: float, theta: PyTree, task) -> float:
-    """The share of a gradient learner's weights that adaptation changes."""
-    w = entry.build(share).adapt(theta, task.support)
+def moved(w: PyTree, theta: PyTree) -> float:
+    """The share of a gradient learner's weights that adaptation has changed."""
     start = theta.learner["network"]
     changed = jax.tree.map(lambda a, b: a != b, w.body, start)
     count = sum(leaf.sum() for leaf in jax.tree.leaves(changed)) + sparsity.nonzeros(w.head)

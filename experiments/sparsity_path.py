@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -26,6 +27,8 @@ from experiments.embeddings import embedded, episodes
 from experiments.sparse_learners import WHOLE_INPUTS, Entry, mechanisms, moved, path_learners
 from experiments.training_loop import cache_compilations, resume, skip_faults, train
 from jaxmeta import (
+    Examples,
+    MetaLearner,
     TrainState,
     checkpoint,
     evaluate,
@@ -81,17 +84,31 @@ def _file_name(name: str) -> str:
     return name.replace(", ", "-").replace(" ", "_")
 
 
+def sized(entry: Entry) -> MetaLearner:
+    """The learner with the share in theta: one program judges every share."""
+
+    def adapt(theta: Any, support: Examples, *, description: Any = None, key: Any = None) -> Any:
+        own, share = theta
+        return entry.build(share).adapt(own, support, description=description, key=key)
+
+    def predict(theta: Any, w: Any, x: jax.Array) -> jax.Array:
+        own, share = theta
+        return entry.build(share).predict(own, w, x)
+
+    return MetaLearner(entry.build(1.0).init, adapt, predict)
+
+
 def judge(
     name: str, entry: Entry, theta: Any, problem: Problem, options: argparse.Namespace
 ) -> list[dict[str, Any]]:
     """A row for each share, on the same unseen tasks, compared task by task with the first."""
-    rows, first = [], None
+    rows, first, learner = [], None, sized(entry)
     task = problem.test(jax.random.key(options.seed))
     for share in options.share if entry.any_share else (1.0,):
-        learner = entry.build(share)
+        both = theta, jnp.float32(share)
         result = evaluate(
             learner,
-            theta,
+            both,
             problem.test,
             key=jax.random.key(options.seed),
             num_tasks=options.eval_tasks,
@@ -99,8 +116,8 @@ def judge(
         )
         first = first or result
         cost, ci95 = paired_difference(result, first)
-        w = learner.adapt(theta, task.support)
-        density = moved(entry, share, theta, task) if name == "maml" else result.density
+        w = jax.jit(learner.adapt)(both, task.support)
+        density = moved(w, theta) if name == "maml" else result.density
         rows.append(
             {
                 "learner": name,
@@ -206,7 +223,7 @@ def main(arguments: list[str] | None = None) -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     if not options.resume:
         (options.out / "metrics.jsonl").write_text("")
-    known, unseen = embedded(options.dataset, options.data_dir, views=options.views)
+    known, unseen = embedded(options)
     pools = (episodes(each, options.ways, options.queries) for each in (known, unseen))
     problem = Problem(*pools)
     rows, thetas = {}, {}

@@ -97,8 +97,8 @@ def sparse_hypernet():
         return w._replace(layers=(lower, inputs(upper, step)))
 
     learner = transforms.sparsify(learner, prox)
-    theta = learner.init(KEY, Task(support, support))
-    return learner, theta, learner.adapt(theta, support)
+    theta, w = jax.jit(lambda: adapted(learner, Task(support, support)))()
+    return learner, theta, w
 
 
 def test_ten_thousand_rows_agree_and_the_file_is_five_times_smaller():
@@ -135,12 +135,13 @@ def test_stablehlo_serves_any_batch_on_cpu_and_cuda_encoder_included(image_task)
     code = export.stablehlo(lambda x: learner.predict(theta, w, x), (16, 16, 1))
     loaded = jax.export.deserialize(bytearray(code))
     assert loaded.platforms == ("cpu", "cuda")
-    for rows in (1, 5):
-        x = image_task.query.x[:rows]
-        np.testing.assert_allclose(loaded.call(x), learner.predict(theta, w, x), rtol=1e-4)
+    x = image_task.query.x
+    want = learner.predict(theta, w, x)
+    for rows in (2, 5):
+        np.testing.assert_allclose(loaded.call(x[:rows]), want[:rows], rtol=1e-4)
 
 
 def test_what_is_no_perceptron_is_refused(task):
-    theta, w = adapted(learners.maml(networks.mlp([4]), ways=3), task)
+    theta, w = adapted(learners.learned_init(networks.mlp([4]), ways=3), task)
     with pytest.raises(ValueError, match="NetworkParameters; export its predict"):
         export.perceptron(theta, w)

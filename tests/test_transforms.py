@@ -127,7 +127,8 @@ def test_a_negative_step_is_refused():
 # Gates that learn, any size, a density that is held, and sparse adaptation.
 
 
-def test_a_gate_that_learns_lives_in_theta_and_is_trained_with_it(dense, task):
+def test_a_gate_that_learns_lives_in_theta_and_is_trained_with_it(task):
+    dense = DENSE["prototypes"]
     sparse = sparsify(dense, sparsity.hard_concrete(0.5, shared=-1))
     theta = sparse.init(jax.random.key(0), task)
     assert isinstance(theta, Gated)
@@ -260,9 +261,9 @@ def test_a_target_density_is_held_by_its_multiplier_on_unseen_tasks():
     target = TargetDensity(0.4, start=0.1, rate=2.0)
     learner = sparsify(hypernet, sparsity.relative(sparsity.soft_threshold), step=target)
     loss_fn = meta_objective(learner, losses.cross_entropy, eta=target)
-    tx = optax.adamw(optax.cosine_decay_schedule(2e-2, 300), weight_decay=0.05)
+    tx = optax.adamw(optax.cosine_decay_schedule(2e-2, 200), weight_decay=0.05)
     state = training.init(learner, tx, jax.random.key(0), sampler(jax.random.key(0)))
-    run = jax.jit(scan_steps(make_step(loss_fn, tx), sampler, num_steps=300, tasks_per_step=8))
+    run = jax.jit(scan_steps(make_step(loss_fn, tx), sampler, num_steps=200, tasks_per_step=4))
     state, metrics = run(state)
     result = evaluate(learner, state.theta, sampler, key=jax.random.key(5), num_tasks=200)
     assert metrics["density"][0] > 0.8
