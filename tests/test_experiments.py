@@ -257,26 +257,25 @@ def test_sparsity_path_writes_curve_table_and_a_learner_and_goes_on(tmp_path, mo
     pools = tuple(vectors.astype(np.float32))
     monkeypatch.setattr(sparsity_path, "embedded", lambda options: pools)
     flags = ["--steps", "2", "--ways", "3", "--eval-tasks", "4", "--share", "1", "0.2"]
-    flags += ["--learner", "prototypes", "maml", "--mechanism", "whole inputs, closing"]
+    flags += ["--learner", "maml", "--mechanism", "whole inputs, closing"]
     flags += ["--density", "0.2", "--timing", "0.01", "--out", str(tmp_path)]
     assert sparsity_path.main(flags) == 0
     document = json.loads((tmp_path / "result.json").read_text())
     rows, shipped = document["results"], document["shipped"]
-    assert [row["learner"] for row in rows["learners"]] == ["prototypes"] * 2 + ["maml"] * 2
-    for row in rows["learners"][1], rows["mechanisms"][0]:
-        assert row["density"] < 0.23  # biases are not inputs
-    assert rows["learners"][3]["density"] < rows["learners"][2]["density"] <= 1.0
+    assert [row["share"] for row in rows["learners"]] == [1.0, 0.2]
+    assert rows["learners"][1]["density"] < rows["learners"][0]["density"] <= 1.0
+    assert rows["mechanisms"][0]["density"] < 0.23  # biases are not inputs
     assert shipped["ways"] == 6 and shipped["exported"]["difference"] < 1e-4
     assert shipped["exported"]["num_bytes"] < shipped["dense"]["num_bytes"]
     predict = export.load((tmp_path / "learner.py").read_text())
     assert predict(pools[1][:, 0]).shape == (6, 6)
-    for name in ("learner.stablehlo", "sparsity_path.png", "prototypes.state"):
+    for name in ("learner.stablehlo", "sparsity_path.png", "maml.state"):
         assert (tmp_path / name).stat().st_size > 1000
     # The second call finds everything trained.
-    flags += ["--resume", "--learner", "prototypes", "--mechanism"]
+    flags += ["--resume", "--learner", "maml", "--mechanism"]
     assert sparsity_path.main(flags) == 0
     again = json.loads((tmp_path / "result.json").read_text())["results"]
-    assert again["learners"] == rows["learners"][:2] and not again["mechanisms"]
+    assert again["learners"] == rows["learners"] and not again["mechanisms"]
     assert sparsity_path.main([*flags, "--steps", "3"]) == 2
     assert "steps" in capsys.readouterr().err
 
