@@ -118,6 +118,11 @@ def test_under_jit_and_vmap_each_task_is_pruned_by_its_own_ranking(dense, make_t
         np.testing.assert_array_equal(numbers(got) == 0.0, numbers(alone) == 0.0)
 
 
+def test_a_step_for_a_gate_that_reads_none_is_refused():
+    with pytest.raises(ValueError, match="reads none, got step=0.5"):
+        sparsify(DENSE["matching"], sparsity.ranked(0.5), step=0.5)
+
+
 def test_a_negative_step_is_refused():
     for step in (-1.0, float("nan")):
         with pytest.raises(ValueError, match=f"step of zero or more, got {step}"):

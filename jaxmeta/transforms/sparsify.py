@@ -40,10 +40,18 @@ def sparsify(
       step: handed to `prox`: the threshold of `soft_threshold`. A `TargetDensity` has it follow a
         multiplier in theta, which `meta_objective(eta=...)` with the same target moves.
 
+    Raises:
+      ValueError: if the step is negative, cannot be held, or is given to a gate.
+
     Examples:
       >>> sparse = sparsify(learner, sparsity.top_k(0.1))
     """
     if isinstance(gate, Gate):
+        if step != 1.0:
+            raise ValueError(
+                f"sparsify hands a step to an operator; this gate has parameters of its own and "
+                f"reads none, got step={step}. Hold its density by transforms.with_multiplier."
+            )
         return _with_gate(learner, gate)
     if isinstance(step, TargetDensity):
         return _at_density(learner, gate, step)
