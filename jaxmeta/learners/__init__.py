@@ -21,9 +21,12 @@ from jaxmeta.learners.neural_process import neural_process
 from jaxmeta.learners.prototypes import prototypes
 from jaxmeta.learners.relation import relation
 from jaxmeta.learners.ridge import ridge
+from jaxmeta.learners.tabular import EmittedTable, TableDescription, tabular
 from jaxmeta.learners.transfer import pretrain_objective, transfer
 
 __all__ = [
+    "EmittedTable",
+    "TableDescription",
     "anil",
     "cavia",
     "fomaml",
@@ -44,5 +47,6 @@ __all__ = [
     "reptile",
     "reptile_objective",
     "ridge",
+    "tabular",
     "transfer",
 ]

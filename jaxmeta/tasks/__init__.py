@@ -5,6 +5,7 @@ from jaxmeta.tasks.glyphs import glyphs
 from jaxmeta.tasks.images import ImageClasses, keep_groups
 from jaxmeta.tasks.omniglot import omniglot, read_drawings
 from jaxmeta.tasks.synthetic import sinusoids, two_tasks
+from jaxmeta.tasks.tabular_prior import tabular_prior
 
 __all__ = [
     "ImageClasses",
@@ -15,5 +16,6 @@ __all__ = [
     "omniglot",
     "read_drawings",
     "sinusoids",
+    "tabular_prior",
     "two_tasks",
 ]

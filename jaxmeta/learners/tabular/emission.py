@@ -1,0 +1,202 @@
+"""The emission: from what was read of a table, and the encoder's tokens, to one dense model."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxmeta.learners.common import ABSENT
+from jaxmeta.learners.tabular.bank import NUM_VIEWS, PENALTIES, Bank, class_probabilities
+from jaxmeta.learners.tabular.dictionary import TERMS, Dictionary, term_columns
+from jaxmeta.learners.tabular.encoder import encode, encoder_init
+from jaxmeta.learners.tabular.gate import select_terms
+from jaxmeta.networks.mlp import dense_init, mlp_apply
+from jaxmeta.types import Array, PyTree
+
+_NUM_FITS = NUM_VIEWS * len(PENALTIES)
+_FIT_INPUTS, _TERM_INPUTS, _TASK_INPUTS = 5 + _NUM_FITS, 4 + NUM_VIEWS, 6
+_LEAST_ROW_WEIGHT = 0.05
+_FIRST_BETA = 0.2
+
+
+class Reading(NamedTuple):
+    """What is known of one support set before anything learned looks at it.
+
+    Attributes:
+      terms: of the support rows `[S, F]`, zeros where padded.
+      members: class membership `[S, C]`, zeros where padded.
+      present: which classes the support set has, bool `[C]`.
+      used: which columns the table has, bool `[D]`.
+      categorical: which of them hold codes, `[D]`.
+      dictionary: what turns rows into terms.
+      bank: B fits.
+      losses: of each fit on each row left out, `[B, S]`; zeros where padded.
+    """
+
+    terms: Array
+    members: Array
+    present: Array
+    used: Array
+    categorical: Array
+    dictionary: Dictionary
+    bank: Bank
+    losses: Array
+
+
+class _Mixture(NamedTuple):
+    """The bank as one model: `kernel [F, C]`, `bias [C]`, and its left-out logits `[S, C]`."""
+
+    kernel: Array
+    bias: Array
+    left_out: Array
+
+
+def emission_init(key: Array, *, size: int, cell_size: int, num_layers: int, num_heads: int):
+    """theta: the encoder, and heads that say zero before they are trained."""
+    encoder_key, fit_key, term_key, task_key, place_key = jax.random.split(key, 5)
+    return {
+        "encoder": encoder_init(
+            encoder_key, size=size, cell_size=cell_size, num_layers=num_layers, num_heads=num_heads
+        ),
+        "log_beta": jnp.log(jnp.float32(_FIRST_BETA)),
+        "fit": _head_init(fit_key, _FIT_INPUTS + size + _TASK_INPUTS, size, 1),
+        "task": _head_init(task_key, size + _TASK_INPUTS, size, 1),
+        "term": _head_init(term_key, _TERM_INPUTS + 2 * size, size, 3),
+        "place": jax.random.normal(place_key, (TERMS + 1, size)),
+        "bump": jnp.zeros(size),
+    }
+
+
+def _head_init(key: Array, in_size: int, size: int, out_size: int) -> list[PyTree]:
+    last = {"kernel": jnp.zeros((size, out_size)), "bias": jnp.zeros(out_size)}
+    return [dense_init(key, in_size, size), last]
+
+
+def emit(theta: PyTree, reading: Reading, num_terms: Array, *, num_heads: int):
+    """The model `kernel [F, C]`, `bias [C]`, of `num_terms` terms, or of all if that is 0."""
+    columns, token = _encode(theta, reading, num_heads)
+    task = jnp.concatenate([token, _task_inputs(reading, num_terms)])
+    mixture = _mix(theta, reading, task)
+    kernel, bias, preference = _correct(theta, reading, mixture, columns, token)
+    p = class_probabilities(reading.terms @ kernel + bias[None], reading.present)
+    curvature = jnp.maximum(1.0 - jnp.square(p).sum(axis=1), _LEAST_ROW_WEIGHT)
+    row_weights = jax.lax.stop_gradient(curvature) * reading.members.sum(axis=1)
+    few = select_terms(kernel, reading.terms, row_weights, preference, num_terms)
+    kernel = jnp.where(num_terms > 0, few, kernel)
+    temperature = mlp_apply(theta["task"], task[None])[0, 0]
+    return jnp.exp(temperature) * kernel, jnp.exp(temperature) * bias
+
+
+def _task_inputs(reading: Reading, num_terms: Array) -> Array:
+    """How large the table is, how many terms are asked for, how well the best fit does."""
+    rows = jnp.maximum(reading.members.sum(), 1.0)
+    ways = reading.present.sum()
+    best = _mean_loss(reading).min() / jnp.log(jnp.maximum(ways, 2))
+    asked = jnp.log2(jnp.maximum(num_terms, 1) / 8.0) * (num_terms > 0) / 3.0
+    return jnp.stack(
+        [
+            jnp.log(rows / 50.0),
+            jnp.log(jnp.maximum(reading.used.sum(), 1) / 6.0),
+            (ways - 2.0) / 3.0,
+            best,
+            asked,
+            (num_terms > 0).astype(rows.dtype),
+        ]
+    )
+
+
+def _mean_loss(reading: Reading) -> Array:
+    """Loss of each fit on rows left out, `[B]`."""
+    return reading.losses.sum(axis=1) / jnp.maximum(reading.members.sum(), 1.0)
+
+
+def _first_scores(theta: PyTree, reading: Reading) -> Array:
+    """What a fit's loss alone says of its weight in the mixture, `[B]`."""
+    return -jnp.exp(theta["log_beta"]) * reading.members.sum() * _mean_loss(reading)
+
+
+def _encode(theta: PyTree, reading: Reading, num_heads: int) -> tuple[Array, Array]:
+    num_rows, num_columns = len(reading.terms), len(reading.used)
+    cells = reading.terms[:, : TERMS * num_columns].reshape(num_rows, num_columns, TERMS)
+    kind = jnp.broadcast_to(reading.categorical[None, :, None], (num_rows, num_columns, 1))
+    cells = jnp.concatenate([jnp.clip(cells, -5.0, 5.0), kind], axis=-1)
+    weights = jax.lax.stop_gradient(jax.nn.softmax(_first_scores(theta, reading)))
+    z = jnp.einsum("b,bsc->sc", weights, reading.bank.left_out)
+    p = class_probabilities(z, reading.present)
+    right = (p * reading.members).sum(axis=1)
+    rows = jnp.stack([2.0 * right - 1.0, 2.0 * p.max(axis=1) - 1.0], axis=-1)
+    return encode(theta["encoder"], cells, rows, reading.members, reading.used, num_heads=num_heads)
+
+
+def _mix(theta: PyTree, reading: Reading, task: Array) -> _Mixture:
+    """Weigh the fits, by how they do on rows left out and by what the encoder says."""
+    rows = jnp.maximum(reading.members.sum(), 1.0)
+    loss = _mean_loss(reading)
+    best = jnp.argmin(loss)
+    gap = reading.losses - reading.losses[best][None]
+    deviation = jnp.sqrt(jnp.square(gap).sum(axis=1) / rows + 1e-6)
+    fitted = jax.nn.log_softmax(jnp.where(reading.present, reading.bank.logits, ABSENT), axis=-1)
+    fitted = -(fitted * reading.members[None]).sum(axis=(1, 2)) / rows
+    inputs = jnp.stack(
+        [
+            jnp.minimum(loss - loss[best], 2.0),
+            jnp.minimum(jnp.sqrt(rows) * (loss - loss[best]) / deviation, 8.0) / 4.0,
+            jnp.minimum(loss - fitted, 2.0),
+            fitted,
+            jnp.minimum(loss, 3.0),
+        ],
+        axis=-1,
+    )
+    inputs = jnp.concatenate([inputs, jnp.eye(_NUM_FITS)], axis=-1)
+    inputs = jnp.concatenate([inputs, _repeat(task, _NUM_FITS)], axis=-1)
+    scores = _first_scores(theta, reading) + mlp_apply(theta["fit"], inputs)[:, 0]
+    pi = jax.nn.softmax(scores)
+    return _Mixture(*(jnp.tensordot(pi, leaf, axes=1) for leaf in _models(reading.bank)))
+
+
+def _models(bank: Bank) -> tuple[Array, Array, Array]:
+    return bank.kernels, bank.biases, bank.left_out
+
+
+def _repeat(row: Array, count: int) -> Array:
+    return jnp.broadcast_to(row, (count, len(row)))
+
+
+def _correct(theta, reading: Reading, mixture: _Mixture, columns: Array, token: Array):
+    """Gains of the mixture's weights, a step along its residuals, and a say in the gate.
+
+    What the head reads is even in the signs of terms, what it emits multiplies what is odd: the
+    sign of a term, which is nobody's choice, plays no part. A term has one gain for all classes.
+    """
+    rows = jnp.maximum(reading.members.sum(), 1.0)
+    p = jax.lax.stop_gradient(class_probabilities(mixture.left_out, reading.present))
+    residual = (reading.members - p) * reading.members.sum(axis=1, keepdims=True)
+    score = reading.terms.T @ residual / rows
+    step = score / jnp.sqrt(p.mean(axis=0) * (1.0 - p.mean(axis=0)) + 1e-3)[None]
+    views = reading.bank.kernels.reshape(NUM_VIEWS, len(PENALTIES), *mixture.kernel.shape)
+    squares = [
+        mixture.kernel**2,
+        rows * step**2 * 0.1,
+        *jnp.square(views[:, 1]),
+    ]
+    sizes = jnp.stack([jnp.sqrt(each.mean(axis=1) + 1e-8) for each in squares], axis=-1)
+    product = squares[0].sum(axis=1) * jnp.square(score).sum(axis=1)
+    agreement = (mixture.kernel * score).sum(axis=1) * jax.lax.rsqrt(product + 1e-10)
+    live = jnp.square(reading.terms).sum(axis=0) / rows
+    inputs = jnp.concatenate([jnp.tanh(sizes), agreement[:, None], live[:, None]], axis=-1)
+    gain, along, preference = _term_head(theta, inputs, columns, token).T
+    kernel = jnp.exp(gain)[:, None] * mixture.kernel + along[:, None] * step
+    mean = jnp.where(reading.present, kernel, 0.0).sum(axis=1, keepdims=True)
+    kernel = jnp.where(reading.present, kernel - mean / reading.present.sum(), 0.0)
+    return kernel, mixture.bias, preference
+
+
+def _term_head(theta, inputs: Array, columns: Array, token: Array) -> Array:
+    """Three numbers a term, `[F, 3]`, from its own inputs, its column's token and its place."""
+    column, place = term_columns(len(columns), len(inputs) - TERMS * len(columns))
+    tokens = jnp.concatenate([columns, theta["bump"][None]])
+    # Levels come in the order of their frequency: one place for all of them would do, and places
+    # of numeric terms differ.
+    tokens = tokens[column] + theta["place"][place]
+    inputs = jnp.concatenate([inputs, tokens, _repeat(token, len(inputs))], axis=-1)
+    return mlp_apply(theta["term"], inputs)
