@@ -1,0 +1,184 @@
+"""Pre-training of the tabular meta-net on synthetic tables.
+
+Claim: trained on a prior alone, the emitted model has a lower log-loss on tables never seen than
+  the mixture of fits that it starts from.
+Command: python -m experiments.tabular_pretrain
+Expected: loss on validation tasks of the prior below that of the start. The weights that ship are
+  in `jaxmeta/weights/tabular.ckpt`, the settings that gave them inside.
+Time: about 60 tasks a second on an idle CPU core; Ctrl-C, and `--resume`, at any time. Several
+  devices share each step.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import optax
+
+from experiments import devices
+from experiments.command_line import in_a_sentence
+from experiments.training_loop import cache_compilations, resume, skip_faults, train
+from jaxmeta import (
+    MetaLearner,
+    checkpoint,
+    evaluate,
+    learners,
+    losses,
+    make_step,
+    meta_objective,
+    paired_difference,
+    scan_steps,
+    sparsity,
+    tasks,
+    training,
+)
+from jaxmeta.files import write_atomically
+
+ROWS, QUERIES = 100, 64
+
+
+class Average(NamedTuple):
+    """A running average of theta, which the optimiser carries along."""
+
+    theta: Any
+
+
+def running_average(decay: float) -> optax.GradientTransformation:
+    """The last link of a chain: passes updates on, and averages what they lead to."""
+
+    def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
+        del extra
+        moved = optax.apply_updates(params, updates)
+        return updates, Average(optax.incremental_update(moved, state.theta, 1.0 - decay))
+
+    return optax.GradientTransformation(lambda params: Average(params), update)
+
+
+def optimiser(options: argparse.Namespace) -> optax.GradientTransformation:
+    """Adam: a short rise, a constant rate, a fall over the last third; then the average."""
+    rise, fall = min(200, options.steps // 10), options.steps // 3
+    rate = optax.join_schedules(
+        [
+            optax.linear_schedule(0.0, options.rate, rise),
+            optax.constant_schedule(options.rate),
+            optax.linear_schedule(options.rate, 0.02 * options.rate, fall),
+        ],
+        [rise, options.steps - fall],
+    )
+    adam = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate, b2=0.99))
+    return optax.chain(skip_faults(adam), running_average(options.average))
+
+
+def averaged(state: training.TrainState) -> Any:
+    """theta to ship: its running average."""
+    return state.opt_state[-1].theta
+
+
+def objective(learner: MetaLearner, eta: float):
+    """Cross-entropy of the query rows, and eta times the L1 norm of the emitted weights."""
+    return meta_objective(
+        learner,
+        losses.cross_entropy,
+        lambda w: sparsity.l1(w.kernel),
+        eta=eta,
+        metrics={"accuracy": losses.accuracy},
+        report_density=False,
+    )
+
+
+def pretrain(options: argparse.Namespace) -> tuple[training.TrainState, float]:
+    """The state after `--steps` outer steps, and the seconds they took."""
+    learner, key, tx = learners.tabular(), jax.random.key(options.seed), optimiser(options)
+    sampler = tasks.tabular_prior(rows=options.rows, queries=QUERIES)
+    step = make_step(objective(learner, options.eta), tx, tasks_per_chunk=options.chunk)
+    run = scan_steps(step, sampler, num_steps=options.scan, tasks_per_step=options.tasks_per_step)
+    state, seconds = training.init(learner, tx, key, sampler(key)), 0.0
+    config = {each: getattr(options, each) for each in ("seed", "eta", "tasks_per_step")}
+    settings = {"name": "tabular", "config": config, "out": options.out}
+    if options.resume:
+        state, seconds = resume(state, **settings)
+    return train(
+        devices.compiled(run, options),
+        devices.placed(state, options),
+        **settings,
+        num_steps=options.steps,
+        seconds_before=seconds,
+        log_every=options.scan,
+    )
+
+
+def validate(theta: Any, options: argparse.Namespace) -> dict[str, Any]:
+    """On tasks of the prior that were not trained on: trained against untrained, the same tasks."""
+    learner = learners.tabular()
+    sampler = tasks.tabular_prior(rows=options.rows, queries=256)
+    key = jax.random.key(options.seed + 1)
+    start = learner.init(key, sampler(key))
+    ours, theirs = (
+        evaluate(
+            learner,
+            each,
+            sampler,
+            key=key,
+            num_tasks=options.eval_tasks,
+            metric=losses.cross_entropy,
+            tasks_per_chunk=4,
+        )
+        for each in (theta, start)
+    )
+    difference, ci95 = paired_difference(ours, theirs)
+    return {
+        "log_loss": ours.mean,
+        "untrained": theirs.mean,
+        "difference": difference,
+        "ci95": ci95,
+        "num_tasks": ours.num_tasks,
+    }
+
+
+@in_a_sentence
+def main(arguments: list[str] | None = None) -> int:
+    """Train, validate, and write the weights."""
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.tabular_pretrain",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--steps", type=int, default=4000, help="outer steps in all")
+    parser.add_argument("--tasks-per-step", type=int, default=16)
+    parser.add_argument(
+        "--chunk", type=int, default=8, help="tasks whose gradient is taken at once"
+    )
+    parser.add_argument("--scan", type=int, default=10, help="outer steps in one call")
+    parser.add_argument("--rows", type=int, default=ROWS, help="the most support rows")
+    parser.add_argument("--rate", type=float, default=3e-3, help="of Adam")
+    parser.add_argument(
+        "--average", type=float, default=0.995, help="decay of the average of theta"
+    )
+    parser.add_argument("--eta", type=float, default=1e-4, help="weight of the L1 norm of w")
+    parser.add_argument("--eval-tasks", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--resume", action="store_true", help="go on from the state in --out")
+    parser.add_argument("--out", type=Path, default=Path("runs/tabular_pretrain"))
+    devices.add_flags(parser)
+    options = parser.parse_args(arguments)
+    devices.start(options)
+    options.out.mkdir(parents=True, exist_ok=True)
+    state, seconds = pretrain(options)
+    theta, settings = averaged(state), {**vars(options), "out": str(options.out)}
+    checkpoint.save(options.out / "tabular.ckpt", theta, {**settings, "seconds": seconds})
+    result = validate(theta, options) | {"seconds": seconds, "config": settings}
+    write_atomically(options.out / "result.json", json.dumps(result, indent=1).encode())
+    print(
+        f"Log-loss on {result['num_tasks']} tasks of the prior: {result['log_loss']:.4f}, "
+        f"untrained {result['untrained']:.4f}, difference {result['difference']:.4f} "
+        f"± {result['ci95']:.4f}; {state.step * options.tasks_per_step} tasks in {seconds:.0f} s."
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    cache_compilations()
+    sys.exit(main())
