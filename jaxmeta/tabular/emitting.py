@@ -1,0 +1,57 @@
+"""Running the pre-trained meta-net on NumPy tables, at a few static sizes."""
+
+import functools
+from importlib import resources
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxmeta import checkpoint
+from jaxmeta.learners.tabular import EmittedTable, TableDescription, tabular
+from jaxmeta.types import Examples, PyTree, Task
+
+MOST_ROWS, MOST_COLUMNS, MOST_CLASSES = 256, 20, 5
+# A table is padded to the next of these sizes, each of which is compiled when first needed.
+ROWS = (32, 100, MOST_ROWS)
+
+
+def emit(theta: PyTree, x: np.ndarray, y: np.ndarray, categorical: np.ndarray, num_terms: int):
+    """`w` of a table `x [S, D]`, NaN where missing, with classes `y [S]`, all of them present.
+
+    S, D and C are at most `MOST_ROWS`, `MOST_COLUMNS` and `MOST_CLASSES`.
+    """
+    num_rows = next(size for size in ROWS if size >= len(y))
+    known = ~np.isnan(x)
+    table: Any = np.zeros((num_rows, 2, MOST_COLUMNS), np.float32)
+    table[: len(y), 0, : x.shape[1]] = np.where(known, x, 0.0)
+    table[: len(y), 1, : x.shape[1]] = known
+    classes: Any = np.full(num_rows, -1, np.int32)
+    classes[: len(y)] = y
+    mask: Any = (np.arange(num_rows) < len(y)).astype(np.float32)
+    codes: Any = np.zeros(MOST_COLUMNS, np.float32)
+    codes[: x.shape[1]] = categorical
+    bound: Any = np.int32(num_terms)
+    w = _compiled()(theta, Examples(table, classes, mask), TableDescription(codes, bound))
+    return jax.device_get(w)
+
+
+@functools.cache
+def _compiled():
+    learner = tabular(ways=MOST_CLASSES)
+
+    @jax.jit
+    def run(theta: PyTree, support: Examples, description: TableDescription) -> EmittedTable:
+        return learner.adapt(theta, support, description=description)
+
+    return run
+
+
+@functools.cache
+def pretrained() -> PyTree:
+    """theta of the meta-net that ships with the package (experiments/tabular_pretrain.py)."""
+    row = Examples(jnp.zeros((1, 2, 1)), jnp.zeros(1, jnp.int32), jnp.ones(1))
+    shapes = jax.eval_shape(tabular().init, jax.random.key(0), Task(row, row))
+    with resources.as_file(resources.files("jaxmeta") / "weights" / "tabular.ckpt") as file:
+        return checkpoint.restore(file, shapes)
