@@ -1,0 +1,100 @@
+"""What the tabular benchmark's records come to: a table, ranks, intervals, two pictures."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+MEASURES = ("log_loss", "accuracy", "auc", "calibration", "fit_ms", "predict_ms", "predict_row_ms")
+_RESAMPLES = 2000
+
+
+def by_set(records: Sequence[dict[str, Any]], rows: int) -> dict[str, dict[str, np.ndarray]]:
+    """Each measure of each method, a number a data set: the mean of the splits that all did."""
+    records = [record for record in records if record["rows"] == rows]
+    methods = list(dict.fromkeys(record["method"] for record in records))
+    tasks = {method: {} for method in methods}
+    for record in records:
+        tasks[record["method"]][(record["set"], record["split"])] = record
+    common = sorted(set.intersection(*(set(each) for each in tasks.values()))) if tasks else []
+    names = sorted({name for name, _ in common})
+    table: dict[str, dict[str, np.ndarray]] = {}
+    for method in methods:
+        done = [tasks[method][task] for task in common]
+        table[method] = {
+            measure: np.asarray(
+                [np.mean([r[measure] for r in done if r["set"] == name]) for name in names]
+            )
+            for measure in (*MEASURES, "terms")
+            if all(measure in record for record in done)
+        }
+    return table
+
+
+def interval(differences: np.ndarray, seed: int = 0) -> tuple[float, float]:
+    """95% bootstrap interval, over data sets, of the mean of `differences [sets]`."""
+    rng = np.random.default_rng(seed)
+    drawn = rng.integers(0, len(differences), (_RESAMPLES, len(differences)))
+    low, high = np.quantile(differences[drawn].mean(axis=1), [0.025, 0.975])
+    return float(low), float(high)
+
+
+def ranks(table: dict[str, dict[str, np.ndarray]], measure: str) -> dict[str, float]:
+    """Mean rank of each method over the data sets, 1 for the best; ties share theirs."""
+    sign = 1.0 if measure in ("log_loss", "calibration") else -1.0
+    values = sign * np.stack([each[measure] for each in table.values()])
+    below = (values[:, None] > values[None]).sum(axis=1)
+    same = (values[:, None] == values[None]).sum(axis=1)
+    return dict(zip(table, (below + (same + 1) / 2).mean(axis=1).tolist(), strict=True))
+
+
+def as_text(table: dict[str, dict[str, np.ndarray]], reference: str) -> str:
+    """A line a method, sorted by log-loss; differences are the reference's less the method's."""
+    rank, ours = ranks(table, "log_loss"), table[reference]
+    lines = [
+        f"{'method':<24}{'log-loss':>9}{'acc %':>7}{'AUC':>7}{'calib.':>8}{'rank':>6}"
+        f"{'difference, 95% over sets':>30}{'won %':>7}{'terms':>7}{'fit ms':>9}{'row us':>8}"
+    ]
+    for method in sorted(table, key=lambda name: table[name]["log_loss"].mean()):
+        each = table[method]
+        gap = ours["log_loss"] - each["log_loss"]
+        low, high = interval(gap)
+        against = "" if method == reference else f"{gap.mean():+.4f} [{low:+.4f}, {high:+.4f}]"
+        won = "" if method == reference else f"{100 * (gap < 0).mean():.0f}"
+        terms = f"{each['terms'].mean():.1f}" if "terms" in each else ""
+        lines.append(
+            f"{method:<24}{each['log_loss'].mean():>9.4f}{100 * each['accuracy'].mean():>7.2f}"
+            f"{each['auc'].mean():>7.4f}{each['calibration'].mean():>8.4f}{rank[method]:>6.2f}"
+            f"{against:>30}{won:>7}{terms:>7}{np.median(each['fit_ms']):>9.1f}"
+            f"{1e3 * np.median(each['predict_row_ms']):>8.0f}"
+        )
+    return "\n".join(lines)
+
+
+def draw(table: dict[str, dict[str, np.ndarray]], rows: int, out: Path) -> None:
+    """The rank diagram, and accuracy against the time of a fit."""
+    rank = ranks(table, "log_loss")
+    order = sorted(rank, key=lambda name: -rank[name])
+    colours = ["C3" if name.startswith("meta-net") else "C0" for name in order]
+    figure, axes = plt.subplots(figsize=(6.5, 0.4 * len(order) + 1.2), layout="constrained")
+    axes.hlines(order, 1, [rank[name] for name in order], color="0.8")
+    axes.scatter([rank[name] for name in order], order, c=colours, zorder=2)
+    axes.set_xlabel("mean rank by log-loss, 1 is best")
+    number = len(next(iter(table.values()))["log_loss"])
+    axes.set_title(f"{number} data sets, {rows} support rows")
+    figure.savefig(out / f"ranks_{rows}.png", dpi=120)
+    plt.close(figure)
+    figure, axes = plt.subplots(figsize=(6.5, 4.2), layout="constrained")
+    for name, colour in zip(order, colours, strict=True):
+        spot = np.median(table[name]["fit_ms"]), 100 * table[name]["accuracy"].mean()
+        axes.scatter(*spot, c=colour)
+        axes.annotate(name, spot, xytext=(5, 3), textcoords="offset points", fontsize=8)
+    axes.set_xscale("log")
+    axes.set_xlabel("median time of a fit, ms")
+    axes.set_ylabel("accuracy, %")
+    axes.set_title(f"{number} data sets, {rows} support rows")
+    axes.margins(x=0.3)
+    figure.savefig(out / f"accuracy_against_time_{rows}.png", dpi=120)
+    plt.close(figure)
