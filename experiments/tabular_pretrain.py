@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from experiments import devices
@@ -54,7 +55,10 @@ def running_average(decay: float) -> optax.GradientTransformation:
         moved = optax.apply_updates(params, updates)
         return updates, Average(optax.incremental_update(moved, state.theta, 1.0 - decay))
 
-    return optax.GradientTransformation(lambda params: Average(params), update)
+    # A copy: the state is donated, and a buffer can be given away once.
+    return optax.GradientTransformation(
+        lambda params: Average(jax.tree.map(jnp.copy, params)), update
+    )
 
 
 def optimiser(options: argparse.Namespace) -> optax.GradientTransformation:
