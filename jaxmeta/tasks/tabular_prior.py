@@ -4,14 +4,13 @@ Everything is drawn on the device from one key, at static sizes; real sizes are 
 computed side by side and one, or the sum of two, is taken: under vmap a branch costs as much.
 """
 
-import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxmeta.learners.tabular import TableDescription
+from jaxmeta.tasks.pools import Draws, choose, draw_pools, gumbel, log_uniform
 from jaxmeta.types import Array, Examples, Sampler, Task
 from jaxmeta.validation import check_positive
 
@@ -21,17 +20,6 @@ _LEVELS = 8
 _LEAST_COLUMNS, _LEAST_ROWS = 2, 10
 _CLASS_COUNTS = (0.6, 0.2, 0.1, 0.1)  # chances of 2, 3, 4 and 5 classes
 _NEVER = -1e30
-
-
-class _Draws(NamedTuple):
-    """Independent numbers, handed out by shape.
-
-    They come from two pools drawn at once: a program with sixty random generators in it compiles
-    for minutes.
-    """
-
-    normal: Callable[..., Array]
-    uniform: Callable[..., Array]
 
 
 class _Columns(NamedTuple):
@@ -80,7 +68,13 @@ def tabular_prior(
         )
 
     def sampler(key: Array) -> Task:
-        draws = _draws(key, rows + queries, columns, classes)
+        # What every row takes, and a little more than what the rows share.
+        number, shared = rows + queries, 1024 + 128 * columns
+        draws = draw_pools(
+            key,
+            normal=number * (_LATENTS + columns) + shared,
+            uniform=number * (2 + columns + 2 * classes) + shared,
+        )
         num_rows, num_columns, num_classes = _sizes(draws, rows, columns, classes)
         real = jnp.arange(columns) < num_columns
         drawn = _columns(draws, rows + queries, real)
@@ -103,56 +97,19 @@ def tabular_prior(
     return sampler
 
 
-def _draws(key: Array, num_rows: int, columns: int, classes: int) -> _Draws:
-    """Pools of what every row takes, and a little more than what the rows share."""
-    shared = 1024 + 128 * columns
-    normal_key, uniform_key = jax.random.split(key)
-    normal = jax.random.normal(normal_key, (num_rows * (_LATENTS + columns) + shared,))
-    uniform = jax.random.uniform(uniform_key, (num_rows * (2 + columns + 2 * classes) + shared,))
-    # Without the barrier each of the slices would be computed from the key again.
-    return _Draws(*map(_dispenser, jax.lax.optimization_barrier((normal, uniform))))
-
-
-def _dispenser(pool: Array) -> Callable[..., Array]:
-    start = 0
-
-    def take(*shape: int) -> Array:
-        nonlocal start
-        size = math.prod(shape)
-        start += size
-        if start > len(pool):
-            raise AssertionError("The pool of random numbers is too small.")
-        return pool[start - size : start].reshape(shape)
-
-    return take
-
-
-def _categorical(uniform: Array, logits: Array) -> Array:
-    """Classes by `logits [C]`, from `uniform [..., C]`."""
-    return jnp.argmax(jnp.broadcast_to(logits, uniform.shape) + _gumbel(uniform), axis=-1)
-
-
-def _gumbel(uniform: Array) -> Array:
-    return -jnp.log(-jnp.log(jnp.clip(uniform, 1e-12, 1.0 - 1e-7)))
-
-
-def _sizes(draws: _Draws, rows: int, columns: int, classes: int) -> tuple[Array, Array, Array]:
+def _sizes(draws: Draws, rows: int, columns: int, classes: int) -> tuple[Array, Array, Array]:
     """Real rows (all of them in half of the tasks), columns and classes of one task."""
-    some = _log_uniform(draws.uniform(), min(_LEAST_ROWS, rows), rows + 1)
+    some = log_uniform(draws.uniform(), min(_LEAST_ROWS, rows), rows + 1)
     num_rows = jnp.where(draws.uniform() < 0.5, rows, some.astype(jnp.int32))
-    num_columns = _log_uniform(draws.uniform(), _LEAST_COLUMNS, columns + 1).astype(jnp.int32)
+    num_columns = log_uniform(draws.uniform(), _LEAST_COLUMNS, columns + 1).astype(jnp.int32)
     chances = jnp.log(jnp.asarray(_CLASS_COUNTS[: classes - 1]))
-    return num_rows, num_columns, 2 + _categorical(draws.uniform(classes - 1), chances)
+    return num_rows, num_columns, 2 + choose(draws.uniform(classes - 1), chances)
 
 
-def _num_terms(draws: _Draws) -> Array:
+def _num_terms(draws: Draws) -> Array:
     """Terms that a model may have: 4 to 64 in half of the tasks, else 0, for no bound."""
-    bound = _log_uniform(draws.uniform(), 4.0, 65.0).astype(jnp.int32)
+    bound = log_uniform(draws.uniform(), 4.0, 65.0).astype(jnp.int32)
     return jnp.where(draws.uniform() < 0.5, bound, 0)
-
-
-def _log_uniform(uniform: Array, low: float, high: float) -> Array:
-    return low * (high / low) ** uniform
 
 
 def _unit(x: Array) -> Array:
@@ -160,7 +117,7 @@ def _unit(x: Array) -> Array:
     return (x - x.mean(axis=0, keepdims=True)) / (x.std(axis=0, keepdims=True) + 1e-6)
 
 
-def _columns(draws: _Draws, num_rows: int, real: Array) -> _Columns:
+def _columns(draws: Draws, num_rows: int, real: Array) -> _Columns:
     """Columns of one task; a task prefers one source, and each column may have another."""
     num_columns = len(real)
     centres = 2.0 * draws.normal(_CLUSTERS, _LATENTS)
@@ -173,20 +130,20 @@ def _columns(draws: _Draws, num_rows: int, real: Array) -> _Columns:
     hidden = jnp.tanh(1.5 * _unit(latent @ draws.normal(_LATENTS, _HIDDEN)))
     net = _unit(hidden @ draws.normal(_HIDDEN, num_columns))
     preference = jnp.log(jnp.square(draws.normal(3)) + 1e-6)
-    source = _categorical(draws.uniform(num_columns, 3), preference)
-    noise = _log_uniform(draws.uniform(), 0.05, 1.0) * own
+    source = choose(draws.uniform(num_columns, 3), preference)
+    noise = log_uniform(draws.uniform(), 0.05, 1.0) * own
     source = source[None]
     x = jnp.where(source == 0, own, jnp.where(source == 1, mixture, net) + noise)
     return _measure(draws, _unit(x))
 
 
-def _measure(draws: _Draws, x: Array) -> _Columns:
+def _measure(draws: Draws, x: Array) -> _Columns:
     """Warp each column, or cut it into levels."""
     num_columns = x.shape[1]
     shares = draws.uniform(2) * (draws.uniform(2) < 0.5)
     categorical = draws.uniform(num_columns) < shares[0]
     cut = categorical | (draws.uniform(num_columns) < shares[1])
-    num_levels = _log_uniform(draws.uniform(num_columns), 2.0, _LEVELS + 1.0).astype(jnp.int32)
+    num_levels = log_uniform(draws.uniform(num_columns), 2.0, _LEVELS + 1.0).astype(jnp.int32)
     cuts = 1.2 * draws.normal(_LEVELS - 1, num_columns)
     used = jnp.arange(_LEVELS - 1)[:, None] < num_levels[None] - 1
     level = ((x[:, None] > cuts[None]) & used[None]).sum(axis=1)
@@ -206,19 +163,19 @@ def _measure(draws: _Draws, x: Array) -> _Columns:
     return _Columns(seen, _unit(read), categorical)
 
 
-def _scores(draws: _Draws, x: Array, real: Array, num_classes: int) -> Array:
+def _scores(draws: Draws, x: Array, real: Array, num_classes: int) -> Array:
     """Scores of the classes `[N, C]`, variance one: of one family, or the sum of two."""
     rules = (_linear, _network, _trees, _bumps, _nearness)
     families = jnp.stack([rule(draws, x, real, num_classes) for rule in rules])
     families = families - families.mean(axis=1, keepdims=True)
     families = families / (families.std(axis=(1, 2), keepdims=True) + 1e-6)
     chances = jnp.log(jnp.asarray([0.25, 0.2, 0.25, 0.2, 0.1]))
-    first, second = _categorical(draws.uniform(2, len(rules)), chances)
+    first, second = choose(draws.uniform(2, len(rules)), chances)
     both = draws.uniform() < 0.35
     return (families[first] + both * families[second]) / jnp.sqrt(1.0 + both)
 
 
-def _relevant(draws: _Draws, real: Array) -> Array:
+def _relevant(draws: Draws, real: Array) -> Array:
     """Weights of the columns: some tasks need few, some all; magnitudes differ."""
     share = 0.1 + 1.1 * draws.uniform()
     which = draws.uniform(len(real)) < share
@@ -226,21 +183,21 @@ def _relevant(draws: _Draws, real: Array) -> Array:
     return weights / (jnp.sqrt(jnp.square(weights).sum()) + 1e-6)
 
 
-def _linear(draws: _Draws, x: Array, real: Array, num_classes: int) -> Array:
+def _linear(draws: Draws, x: Array, real: Array, num_classes: int) -> Array:
     weights = draws.normal(x.shape[1], num_classes)
     return x @ (weights * _relevant(draws, real)[:, None])
 
 
-def _network(draws: _Draws, x: Array, real: Array, num_classes: int) -> Array:
+def _network(draws: Draws, x: Array, real: Array, num_classes: int) -> Array:
     inner = draws.normal(x.shape[1], _HIDDEN) * _relevant(draws, real)[:, None]
-    pre = _log_uniform(draws.uniform(), 0.7, 3.0) * (x @ inner) + draws.normal(_HIDDEN)[None]
+    pre = log_uniform(draws.uniform(), 0.7, 3.0) * (x @ inner) + draws.normal(_HIDDEN)[None]
     return jnp.tanh(pre) @ draws.normal(_HIDDEN, num_classes)
 
 
-def _trees(draws: _Draws, x: Array, real: Array, num_classes: int) -> Array:
+def _trees(draws: Draws, x: Array, real: Array, num_classes: int) -> Array:
     """Oblivious trees: on each level one question, the same for all nodes."""
     chances = jnp.where(real, 2.0 * jnp.log(_relevant(draws, real) + 1e-9), _NEVER)
-    column = _categorical(draws.uniform(_TREES, _DEPTH, x.shape[1]), chances)
+    column = choose(draws.uniform(_TREES, _DEPTH, x.shape[1]), chances)
     cuts = 0.8 * draws.normal(_TREES, _DEPTH)
     leaf = (x[:, column] > cuts[None]) @ (2 ** jnp.arange(_DEPTH))
     values = draws.normal(_TREES, 2**_DEPTH, num_classes)
@@ -249,39 +206,39 @@ def _trees(draws: _Draws, x: Array, real: Array, num_classes: int) -> Array:
     return (leaves * used[None, :, None]).sum(axis=1)
 
 
-def _bumps(draws: _Draws, x: Array, real: Array, num_classes: int) -> Array:
+def _bumps(draws: Draws, x: Array, real: Array, num_classes: int) -> Array:
     """A sum over columns of pits and bumps of one column each."""
     num_columns = x.shape[1]
     centre = 1.2 * draws.normal(num_columns, _BUMPS)
-    width = _log_uniform(draws.uniform(num_columns, _BUMPS), 0.3, 2.0)
+    width = log_uniform(draws.uniform(num_columns, _BUMPS), 0.3, 2.0)
     bumps = jnp.tanh((x[..., None] - centre[None]) / width[None]) ** 2
     weights = draws.normal(num_columns, _BUMPS, num_classes)
     return jnp.einsum("ndb,dbc->nc", bumps, weights * _relevant(draws, real)[:, None, None])
 
 
-def _nearness(draws: _Draws, x: Array, real: Array, num_classes: int) -> Array:
+def _nearness(draws: Draws, x: Array, real: Array, num_classes: int) -> Array:
     """Minus half the squared distance to the nearest of a class's two centres."""
     scale = _relevant(draws, real)
     centres = draws.normal(2, num_classes, x.shape[1]) * scale[None, None]
-    reach = _log_uniform(draws.uniform(), 0.5, 2.0)
+    reach = log_uniform(draws.uniform(), 0.5, 2.0)
     gap = (x * scale[None])[:, None, None] - reach * centres[None]
     return -0.5 * jnp.square(gap).sum(axis=-1).min(axis=1)
 
 
-def _labels(draws: _Draws, scores: Array, real: Array) -> Array:
+def _labels(draws: Draws, scores: Array, real: Array) -> Array:
     """Labels `[N]`: noisy, unequal, sometimes wrong; more than a quarter nearly without noise."""
     quiet = draws.uniform() < 0.28
-    strength = jnp.where(quiet, 30.0, _log_uniform(draws.uniform(), 0.7, 10.0))
+    strength = jnp.where(quiet, 30.0, log_uniform(draws.uniform(), 0.7, 10.0))
     bias = 1.2 * draws.uniform() * draws.normal(scores.shape[1])
     z = strength * scores + jnp.maximum(strength, 1.0) * bias[None]
-    z = jnp.where(real[None], z + _gumbel(draws.uniform(*scores.shape)), _NEVER)
+    z = jnp.where(real[None], z + gumbel(draws.uniform(*scores.shape)), _NEVER)
     rate = 0.15 * draws.uniform() * (draws.uniform() < 0.25) * ~quiet
     wrong = draws.uniform(len(scores)) < rate
-    others = _categorical(draws.uniform(*scores.shape), jnp.where(real, 0.0, _NEVER))
+    others = choose(draws.uniform(*scores.shape), jnp.where(real, 0.0, _NEVER))
     return jnp.where(wrong, others, jnp.argmax(z, axis=1)).astype(jnp.int32)
 
 
-def _known(draws: _Draws, x: Array) -> Array:
+def _known(draws: Draws, x: Array) -> Array:
     """Which values are known, bool `[N, D]`: missing at random, and where a column is large."""
     num_columns = x.shape[1]
     some = draws.uniform() < 0.3

@@ -209,7 +209,7 @@ def _metric(dictionary: Dictionary, terms: Array, members: Array) -> Array:
     correlation = terms.T @ centred / count / jnp.sqrt(share * (1 - share) + 1e-6)[None]
     explained = jnp.square(correlation).max(axis=1).reshape(num_columns, TERMS)
     relevance = jnp.maximum(explained[:, :_LEVELS].max(axis=1) - 1.0 / count, 0.0)
-    relevance = relevance + 0.2 * relevance.mean() + 1e-3
+    relevance = relevance + 0.01 * relevance.sum() + 1e-3
     used = jnp.where(
         dictionary.categorical[:, None], np.arange(TERMS) < _LEVELS, np.arange(TERMS) == 1
     )
