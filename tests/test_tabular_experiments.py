@@ -1,0 +1,100 @@
+"""The tabular experiments: splits, judgements and summaries; a short pre-training that goes on."""
+
+import json
+
+import numpy as np
+import pytest
+from sklearn.metrics import log_loss, roc_auc_score
+
+from experiments import tabular_pretrain, tabular_summary
+from experiments.tabular_tables import Table, draw_split, judge, load_tables
+
+
+def table(rows=400, columns=30):
+    rng = np.random.default_rng(0)
+    y = np.repeat([0, 1, 2], [rows - 60, 50, 10])
+    x = rng.normal(size=(rows, columns)) + y[:, None]
+    return Table("some", x, y, np.arange(columns) < 3)
+
+
+def test_splits_are_stratified_disjoint_and_the_same_for_all():
+    whole = table()
+    support, test = draw_split(whole, rows=100, seed=1)
+    np.testing.assert_array_equal(np.bincount(support.y), [85, 13, 2])
+    assert support.x.shape == (100, 20) and test.x.shape == (300, 20)
+    assert not set(support.x[:, 0]) & set(test.x[:, 0])
+    again = draw_split(whole, rows=100, seed=1)
+    np.testing.assert_array_equal(again.support.x, support.x)
+    other = draw_split(whole, rows=100, seed=2)
+    assert not np.array_equal(other.support.x, support.x)
+    assert draw_split(whole, rows=360, seed=0) is None
+
+
+def test_judgements_are_those_of_scikit_learn():
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 3, 200)
+    p = rng.dirichlet(np.ones(3), 200)
+    p[:50] = p[50:100]  # ties
+    found = judge(p, y)
+    assert found["log_loss"] == pytest.approx(log_loss(y, p), abs=1e-6)
+    assert found["auc"] == pytest.approx(roc_auc_score(y, p, multi_class="ovr"), abs=1e-6)
+    assert found["accuracy"] == pytest.approx((p.argmax(axis=1) == y).mean())
+    sure = np.full((100, 2), [0.8, 0.2])
+    right = judge(sure, np.repeat([0, 1], [70, 30]))
+    assert right["calibration"] == pytest.approx(0.1, abs=1e-6)
+
+
+def test_tables_are_read_one_a_family(tmp_path):
+    arrays = {"names": np.asarray(["a", "b", "c"])}
+    for name, ways in (("a", 2), ("b", 2), ("c", 7)):
+        arrays[f"{name}/X"] = np.zeros((20, 2), np.float32)
+        arrays[f"{name}/y"] = np.arange(20) % ways
+        arrays[f"{name}/cat"] = np.zeros(2, bool)
+    np.savez(tmp_path / "tabular_dev.npz", **arrays)
+    families = {"a": {"family": "f"}, "b": {"family": "f"}, "c": {"family": "g"}}
+    (tmp_path / "tabular_dev.json").write_text(json.dumps(families))
+    assert [each.name for each in load_tables(str(tmp_path))] == ["a"]
+    with pytest.raises(ValueError, match="There is no other.npz"):
+        load_tables(str(tmp_path), "other.npz")
+
+
+def records():
+    rng = np.random.default_rng(0)
+    for name in range(20):
+        for split in range(2):
+            loss = rng.uniform(0.3, 0.6)
+            for method, more in (("meta-net", 0.0), ("other", 0.02 + 0.001 * name)):
+                yield {
+                    "method": method,
+                    "set": str(name),
+                    "rows": 100,
+                    "split": split,
+                } | dict.fromkeys(tabular_summary.MEASURES, loss + more)
+
+
+def test_a_summary_averages_splits_and_pairs_data_sets(tmp_path):
+    rows = list(records())
+    summary = tabular_summary.by_set([*rows, {**rows[0], "split": 9}], 100)
+    gap = summary["other"]["log_loss"] - summary["meta-net"]["log_loss"]
+    np.testing.assert_allclose(
+        gap, 0.02 + 0.001 * np.arange(20)[np.argsort([str(i) for i in range(20)])]
+    )
+    low, high = tabular_summary.interval(gap)
+    assert 0.02 < low < gap.mean() < high < 0.04
+    assert tabular_summary.ranks(summary, "log_loss") == {"meta-net": 1.0, "other": 2.0}
+    text = tabular_summary.as_text(summary, "meta-net")
+    assert f"{-gap.mean():+.4f}" in text and "100" in text.splitlines()[2]
+    tabular_summary.draw(summary, 100, tmp_path)
+    assert len(list(tmp_path.glob("*.png"))) == 2
+
+
+@pytest.mark.slow
+def test_pre_training_goes_on_where_it_stopped(tmp_path):
+    flags = ["--tasks-per-step", "2", "--chunk", "1", "--scan", "2", "--rows", "20"]
+    flags += ["--eval-tasks", "4", "--out", str(tmp_path)]
+    assert tabular_pretrain.main([*flags, "--steps", "4"]) == 0
+    assert tabular_pretrain.main([*flags, "--steps", "6", "--resume"]) == 0
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert np.isfinite(result["log_loss"]) and result["num_tasks"] == 4
+    steps = [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").open()]
+    assert steps == [2, 4, 6]
