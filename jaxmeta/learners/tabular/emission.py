@@ -195,8 +195,7 @@ def _term_head(theta, inputs: Array, columns: Array, token: Array) -> Array:
     """Three numbers a term, `[F, 3]`, from its own inputs, its column's token and its place."""
     column, place = term_columns(len(columns), len(inputs) - TERMS * len(columns))
     tokens = jnp.concatenate([columns, theta["bump"][None]])
-    # Levels come in the order of their frequency: one place for all of them would do, and places
-    # of numeric terms differ.
+    # Hinges and levels share places; the column's token tells which of them they are.
     tokens = tokens[column] + theta["place"][place]
     inputs = jnp.concatenate([inputs, tokens, _repeat(token, len(inputs))], axis=-1)
     return mlp_apply(theta["term"], inputs)

@@ -98,9 +98,8 @@ def tabular(
         landmarks = min(num_landmarks, len(support.y))
         reading = _read(support, description.categorical, ways, landmarks)
         kernel, bias = emit(theta, reading, description.num_terms, num_heads=num_heads)
-        return EmittedTable(
-            kernel[:, 1:] - kernel[:, :1], bias[1:] - bias[0], reading.present, reading.dictionary
-        )
+        contrasts = kernel[:, 1:] - kernel[:, :1], bias[1:] - bias[0]
+        return EmittedTable(*contrasts, reading.present, reading.dictionary)
 
     def predict(theta: PyTree, w: EmittedTable, x: Array) -> Array:
         del theta
