@@ -115,7 +115,8 @@ def sparsity_paths(rows: dict[str, list[dict[str, Any]]], path: Path, *, title: 
     axes[2].set_title("hypernet, by mechanism (density)", fontsize=10)
     for axis in axes:
         axis.grid(alpha=0.3, which="both")
-    axes[0].legend(frameon=False, fontsize=9)
+    if curves:
+        axes[0].legend(frameon=False, fontsize=9)
     figure.suptitle(title, fontsize=10)
     _save(figure, path)
 
