@@ -252,6 +252,9 @@ def test_one_program_serves_all_sizes_of_model(theta, count_traces):
 LOSS = meta_objective(LEARNER, losses.cross_entropy, lambda w: sparsity.l1(w.kernel), eta=1e-3)
 
 
+GRADIENT = jax.jit(jax.grad(lambda theta, task: LOSS(theta, task, None)[0]))
+
+
 def test_the_gradient_is_that_of_finite_differences(theta, x64):
     task, theta = x64(table()), x64(theta)
     loss = jax.jit(lambda theta: LOSS(theta, task, None)[0])
@@ -266,7 +269,6 @@ def test_the_gradient_is_that_of_finite_differences(theta, x64):
 
 
 def test_gradients_are_finite_on_tables_with_nothing_in_them(theta):
-    gradient = jax.jit(jax.grad(lambda theta, task: LOSS(theta, task, None)[0]))
     task = table()
     x = jnp.zeros_like(task.support.x)
     constant = task._replace(support=task.support._replace(x=x.at[:, 1].set(1.0)))
@@ -276,13 +278,13 @@ def test_gradients_are_finite_on_tables_with_nothing_in_them(theta):
     for odd in (constant, empty, single, one_class):
         for num_terms in (0, 3):
             description = DESCRIPTION._replace(num_terms=jnp.int32(num_terms))
-            found = gradient(theta, odd._replace(description=description))
+            found = GRADIENT(theta, odd._replace(description=description))
             assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(found))
 
 
 def test_the_gate_teaches_what_it_prefers(theta):
     task = table()._replace(description=DESCRIPTION._replace(num_terms=jnp.int32(4)))
-    gradient = jax.jit(jax.grad(lambda theta: LOSS(theta, task, None)[0]))(theta)
+    gradient = GRADIENT(theta, task)
     assert float(jnp.abs(gradient["term"][-1]["bias"][2])) > 0
 
 

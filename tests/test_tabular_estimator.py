@@ -49,6 +49,7 @@ def fitted(n_nonzero=None, **sizes):
     return model, x, y
 
 
+@pytest.mark.slow
 def test_scikit_learns_checks_pass():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

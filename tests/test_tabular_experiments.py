@@ -8,6 +8,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 from experiments import tabular_pretrain, tabular_summary
 from experiments.tabular_tables import Table, draw_split, judge, load_tables
+from experiments.training_loop import read_metrics
 
 
 def table(rows=400, columns=30):
@@ -96,5 +97,5 @@ def test_pre_training_goes_on_where_it_stopped(tmp_path):
     assert tabular_pretrain.main([*flags, "--steps", "6", "--resume"]) == 0
     result = json.loads((tmp_path / "result.json").read_text())
     assert np.isfinite(result["log_loss"]) and result["num_tasks"] == 4
-    steps = [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").open()]
+    steps = [record["step"] for record in read_metrics(tmp_path)]
     assert steps == [2, 4, 6]
