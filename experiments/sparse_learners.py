@@ -82,11 +82,11 @@ def hypernet(ways: int, *, told: bool = False) -> MetaLearner:
 def mechanisms(ways: int, density: float) -> dict[str, Entry]:
     """Ways to one density of the same hypernetwork, each trained by itself."""
     plain = hypernet(ways)
-    target = transforms.TargetDensity(density, start=0.3, rate=2.0)
+    target = transforms.TargetDensity(density, start=0.3, rate=5.0)
     held = transforms.sparsify(plain, sparsity.relative(sparsity.soft_threshold), step=target)
     gates = sparsity.hard_concrete(0.9, shared=-1)
     concrete = transforms.with_multiplier(transforms.sparsify(plain, gates))
-    weighed = target._replace(start=1e-4, rate=10.0)
+    weighed = target._replace(start=1e-3, rate=2.0)
 
     def open_gates(theta: PyTree) -> Array:
         return sparsity.expected_l0(theta.learner.gate)

@@ -6,7 +6,7 @@ Claim: on the embeddings of a trained encoder one training of each learner serve
 Command: python -m experiments.sparsity_path --out DIR
   (and `--dataset omniglot --data-dir DIR --ways 20` for Omniglot)
 Expected: the tables in experiments/README.md.
-Time: a few minutes on one CPU core for each data set.
+Time: a minute for each training on one CPU core, a quarter of an hour for a data set.
 """
 
 import argparse
@@ -205,7 +205,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     add("--share", nargs="+", type=float, default=SHARES, help="shares to judge learners at")
     add("--density", type=float, default=0.05, help="of the mechanisms")
     add("--export-ways", type=int, default=300, help="classes of the exported learner, at most")
-    add("--steps", type=int, default=2000, help="outer steps of each training")
+    add("--steps", type=int, default=4000, help="outer steps of each training")
     add("--views", type=int, default=10, help="jittered drawings of each training class")
     add("--queries", type=int, default=5)
     add("--eval-tasks", type=int, default=1000)
