@@ -19,7 +19,9 @@ from jaxmeta.types import Array, Examples
 TERMS = 7
 """Terms of a column; the last says that the value is missing."""
 
-_LEVELS = TERMS - 1
+LEVELS = TERMS - 1
+"""Levels of a categorical column that have a term; what is numeric has as many others."""
+
 _NUM_QUANTILES = 17
 HINGES = (3, 6, 10, 13)  # which of the quantiles
 FARTHEST = 4.0  # standard deviations at which a standardised value stops
@@ -150,7 +152,7 @@ def _normal_score(quantiles: Array, values: Array) -> Array:
 def _known_terms(known: Array) -> Array:
     """Which terms of the columns are known, `[N, 7 D]`: all that rest on a known value."""
     always = jnp.ones_like(known)
-    return jnp.stack([known] * _LEVELS + [always], axis=-1).reshape(len(known), -1)
+    return jnp.stack([known] * LEVELS + [always], axis=-1).reshape(len(known), -1)
 
 
 def _standardise(dictionary: Dictionary, raw: Array, x: Array) -> Array:
@@ -187,7 +189,7 @@ def _frequent_levels(values: Array, known: Array) -> Array:
     # One code less is worth less than one row more.
     score = same.sum(axis=0) - values / (1.0 + jnp.abs(values).max(axis=0))[None]
     score, levels = jnp.where(known, score, -jnp.inf), []
-    for _ in range(_LEVELS):
+    for _ in range(LEVELS):
         best = jnp.argmax(score, axis=0)[None]
         level = jnp.take_along_axis(values, best, axis=0)[0]
         found = jnp.take_along_axis(score, best, axis=0)[0] > -jnp.inf
@@ -208,10 +210,10 @@ def _metric(dictionary: Dictionary, terms: Array, members: Array) -> Array:
     centred = (members - share[None]) * members.sum(axis=1, keepdims=True)
     correlation = terms.T @ centred / count / jnp.sqrt(share * (1 - share) + 1e-6)[None]
     explained = jnp.square(correlation).max(axis=1).reshape(num_columns, TERMS)
-    relevance = jnp.maximum(explained[:, :_LEVELS].max(axis=1) - 1.0 / count, 0.0)
+    relevance = jnp.maximum(explained[:, :LEVELS].max(axis=1) - 1.0 / count, 0.0)
     relevance = relevance + 0.01 * relevance.sum() + 1e-3
     used = jnp.where(
-        dictionary.categorical[:, None], np.arange(TERMS) < _LEVELS, np.arange(TERMS) == 1
+        dictionary.categorical[:, None], np.arange(TERMS) < LEVELS, np.arange(TERMS) == 1
     )
     inverse = dictionary.inverse_std.reshape(num_columns, TERMS)
     # A level counts as the indicator that it is, however rare.

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from jaxmeta.learners.common import ABSENT
 from jaxmeta.learners.tabular.bank import NUM_VIEWS, PENALTIES, Bank, class_probabilities
+from jaxmeta.learners.tabular.contrasts import choose_contrasts, say_by_contrasts, with_contrasts
 from jaxmeta.learners.tabular.dictionary import TERMS, Dictionary, term_columns
 from jaxmeta.learners.tabular.encoder import encode, encoder_init
 from jaxmeta.learners.tabular.gate import select_terms
@@ -61,7 +62,7 @@ def emission_init(key: Array, *, size: int, cell_size: int, num_layers: int, num
         "log_beta": jnp.log(jnp.float32(_FIRST_BETA)),
         "fit": _head_init(fit_key, _FIT_INPUTS + size + _TASK_INPUTS, size, 1),
         "task": _head_init(task_key, size + _TASK_INPUTS, size, 1),
-        "term": _head_init(term_key, _TERM_INPUTS + 2 * size, size, 3),
+        "term": _head_init(term_key, _TERM_INPUTS + 2 * size + _TASK_INPUTS, size, 2),
         "place": jax.random.normal(place_key, (TERMS + 1, size)),
         "bump": jnp.zeros(size),
     }
@@ -73,18 +74,32 @@ def _head_init(key: Array, in_size: int, size: int, out_size: int) -> list[PyTre
 
 
 def emit(theta: PyTree, reading: Reading, num_terms: Array, *, num_heads: int):
-    """The model `kernel [F, C]`, `bias [C]`, of `num_terms` terms, or of all if that is 0."""
+    """The model of `num_terms` terms, or of all if that is 0.
+
+    Returns:
+      Its kernel `[F + D, C]`, its bias `[C]`, and the contrasts `[D, 6]` that its last D terms are.
+    """
     columns, token = _encode(theta, reading, num_heads)
     task = jnp.concatenate([token, _task_inputs(reading, num_terms)])
     mixture = _mix(theta, reading, task)
-    kernel, bias, preference = _correct(theta, reading, mixture, columns, token)
+    kernel, bias = _correct(theta, reading, mixture, columns, task)
+    contrasts = choose_contrasts(reading.dictionary, jax.lax.stop_gradient(kernel))
+    kernel = jax.lax.cond(
+        num_terms > 0,
+        lambda: _sparsify(reading, kernel, bias, contrasts, num_terms),
+        lambda: jnp.pad(kernel, ((0, len(contrasts)), (0, 0))),
+    )
+    temperature = mlp_apply(theta["task"], task[None])[0, 0]
+    return jnp.exp(temperature) * kernel, jnp.exp(temperature) * bias, contrasts
+
+
+def _sparsify(reading: Reading, kernel, bias, contrasts, num_terms: Array) -> Array:
     p = class_probabilities(reading.terms @ kernel + bias[None], reading.present)
     curvature = jnp.maximum(1.0 - jnp.square(p).sum(axis=1), _LEAST_ROW_WEIGHT)
     row_weights = jax.lax.stop_gradient(curvature) * reading.members.sum(axis=1)
-    few = select_terms(kernel, reading.terms, row_weights, preference, num_terms)
-    kernel = jnp.where(num_terms > 0, few, kernel)
-    temperature = mlp_apply(theta["task"], task[None])[0, 0]
-    return jnp.exp(temperature) * kernel, jnp.exp(temperature) * bias
+    kernel = say_by_contrasts(reading.dictionary, kernel, contrasts)
+    terms = with_contrasts(reading.terms, contrasts)
+    return select_terms(kernel, terms, row_weights, num_terms)
 
 
 def _task_inputs(reading: Reading, num_terms: Array) -> Array:
@@ -162,8 +177,8 @@ def _repeat(row: Array, count: int) -> Array:
     return jnp.broadcast_to(row, (count, len(row)))
 
 
-def _correct(theta, reading: Reading, mixture: _Mixture, columns: Array, token: Array):
-    """Gains of the mixture's weights, a step along its residuals, and a say in the gate.
+def _correct(theta, reading: Reading, mixture: _Mixture, columns: Array, task: Array):
+    """Gains of the mixture's weights, and a step along its residuals.
 
     What the head reads is even in the signs of terms, what it emits multiplies what is odd: the
     sign of a term, which is nobody's choice, plays no part. A term has one gain for all classes.
@@ -184,18 +199,18 @@ def _correct(theta, reading: Reading, mixture: _Mixture, columns: Array, token: 
     agreement = (mixture.kernel * score).sum(axis=1) * jax.lax.rsqrt(product + 1e-10)
     live = jnp.square(reading.terms).sum(axis=0) / rows
     inputs = jnp.concatenate([jnp.tanh(sizes), agreement[:, None], live[:, None]], axis=-1)
-    gain, along, preference = _term_head(theta, inputs, columns, token).T
+    gain, along = _term_head(theta, inputs, columns, task).T
     kernel = jnp.exp(gain)[:, None] * mixture.kernel + along[:, None] * step
     mean = jnp.where(reading.present, kernel, 0.0).sum(axis=1, keepdims=True)
     kernel = jnp.where(reading.present, kernel - mean / reading.present.sum(), 0.0)
-    return kernel, mixture.bias, preference
+    return kernel, mixture.bias
 
 
-def _term_head(theta, inputs: Array, columns: Array, token: Array) -> Array:
-    """Three numbers a term, `[F, 3]`, from its own inputs, its column's token and its place."""
+def _term_head(theta, inputs: Array, columns: Array, task: Array) -> Array:
+    """Two numbers a term, `[F, 2]`, from its own inputs, its column's token and its place."""
     column, place = term_columns(len(columns), len(inputs) - TERMS * len(columns))
     tokens = jnp.concatenate([columns, theta["bump"][None]])
     # Hinges and levels share places; the column's token tells which of them they are.
     tokens = tokens[column] + theta["place"][place]
-    inputs = jnp.concatenate([inputs, tokens, _repeat(token, len(inputs))], axis=-1)
+    inputs = jnp.concatenate([inputs, tokens, _repeat(task, len(inputs))], axis=-1)
     return mlp_apply(theta["term"], inputs)

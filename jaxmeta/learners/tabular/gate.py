@@ -1,9 +1,15 @@
 """The gate: which terms a model of few terms has, and their weights.
 
-The dense model is known; wanted are k terms that say nearly the same. Reweighted least squares
-finds which terms can carry it alone: a term's penalty is the inverse of its own last weight, so
-weight drains from terms that others can replace. The k with the most weight left, after the net's
-say, are chosen; their weights are those that come nearest to the dense logits on the support rows.
+The dense model is known; wanted are k terms that say nearly the same. Near it, the loss grows by
+
+    1/2 tr (V - V0)^T H (V - V0),   H = T^T R T,  its diagonal raised by a share
+
+with T the terms of the support rows and R how much each row's logits matter. Terms go one at a
+time, each time the one whose loss costs least when the others make up for it; those that are left
+have the weights that make up best for all that went (the optimal brain surgeon).
+
+References:
+  Hassibi and Stork, Second order derivatives for network pruning, NIPS 1992.
 """
 
 import jax
@@ -12,63 +18,57 @@ import jax.scipy.linalg
 
 from jaxmeta.types import Array
 
-_ROUNDS = 4
-_PENALTY = 0.3
-_REFIT_PENALTY = 0.1
-_SOFTNESS = 0.5
+_DAMPING = 0.01
+"""Share of the diagonal of H that is added: what few rows say of two terms together is noisy."""
 
 
-def select_terms(
-    kernel: Array, terms: Array, row_weights: Array, preference: Array, num_terms: Array
-) -> Array:
+def select_terms(kernel: Array, terms: Array, row_weights: Array, num_terms: Array) -> Array:
     """The kernel `[F, C]` with `num_terms` rows that are not zero.
 
     Args:
       kernel: of the dense model `[F, C]`.
       terms: of the support rows `[S, F]`, zeros where padded.
       row_weights: how much each row's logits matter `[S]`.
-      preference: the net's say, added to the logarithm of each term's weight `[F]`.
-      num_terms: k, int `[]`, at least 1.
+      num_terms: k, int `[]`; at least one term is left.
 
-    Gradients reach `preference` through a sigmoid in the place of the step (straight-through).
+    Gradients reach the kernel through the weights of the terms that are left, as if these terms
+    were given.
     """
     rows = jnp.sqrt(row_weights)[:, None] * terms
-    targets = rows @ kernel
-    importance = _importance(*map(jax.lax.stop_gradient, (kernel, rows, targets)))
-    scores = jnp.log(importance + 1e-6) + preference
-    gate = _top_k(scores, jnp.sum(importance > 0), num_terms)
-    gated = rows * gate[None]
-    return gate[:, None] * _ridge(gated, targets, _REFIT_PENALTY)
+    hessian = jnp.matmul(rows.T, rows, precision="highest")
+    square = jnp.diagonal(hessian)
+    live = square > 0
+    hessian = hessian + jnp.diag(jnp.where(live, _DAMPING * square, 1.0))
+    left = _eliminate(hessian, jax.lax.stop_gradient(kernel), live, jnp.maximum(num_terms, 1))
+    within = left[:, None] & left[None]
+    factor = jnp.linalg.cholesky(
+        jnp.where(within, hessian, jnp.eye(len(hessian), dtype=hessian.dtype)),
+        symmetrize_input=False,
+    )
+    pull = jnp.where(left[:, None], hessian @ jnp.where(live[:, None], kernel, 0.0), 0.0)
+    return jax.scipy.linalg.cho_solve((factor, True), pull)
 
 
-def _importance(kernel: Array, rows: Array, targets: Array) -> Array:
-    """Root mean square over classes of the weights that are left, `[F]`."""
+def _eliminate(hessian: Array, kernel: Array, live: Array, num_terms: Array) -> Array:
+    """Which terms are left, bool `[F]`.
 
-    def reweigh(_: int, kernel: Array) -> Array:
-        scale = jnp.sqrt(_magnitude(kernel) + 1e-9)
-        return scale[:, None] * _ridge(rows * scale[None], targets, _PENALTY)
+    The state is [H^-1, V] with H and V of the terms that are left; without term q, row r of both
+    loses [H^-1]_rq / [H^-1]_qq times row q.
+    """
+    size = len(hessian)
+    factor = jnp.linalg.cholesky(hessian, symmetrize_input=False)
+    root = jax.scipy.linalg.solve_triangular(factor, jnp.eye(size, dtype=kernel.dtype), lower=True)
+    state = jnp.concatenate([root.T @ root, jnp.where(live[:, None], kernel, 0.0)], axis=1)
 
-    return _magnitude(jax.lax.fori_loop(0, _ROUNDS, reweigh, kernel))
+    def too_many(carry: tuple[Array, Array]) -> Array:
+        return carry[1].sum() > num_terms
 
+    def remove(carry: tuple[Array, Array]) -> tuple[Array, Array]:
+        state, left = carry
+        inverse = jnp.maximum(jnp.diagonal(state), 1e-12)
+        cost = jnp.square(state[:, size:]).sum(axis=1) / inverse
+        least = jnp.argmin(jnp.where(left, cost, jnp.inf))
+        share = state[:, least] / inverse[least]
+        return state - share[:, None] * state[least][None], left.at[least].set(False)
 
-def _magnitude(kernel: Array) -> Array:
-    return jnp.sqrt(jnp.square(kernel).mean(axis=1))
-
-
-def _ridge(rows: Array, targets: Array, penalty: float) -> Array:
-    """`argmin_V |rows V - targets|^2 + penalty |V|^2`, by the system of the rows."""
-    gram = jnp.matmul(rows, rows.T, precision="highest")
-    floor = 1e-6 * jnp.trace(gram)
-    system = gram + (penalty + floor) * jnp.eye(len(gram), dtype=gram.dtype)
-    factor = jnp.linalg.cholesky(system, symmetrize_input=False)
-    return rows.T @ jax.scipy.linalg.cho_solve((factor, True), targets)
-
-
-def _top_k(scores: Array, num_live: Array, num_terms: Array) -> Array:
-    """1 for the terms with the greatest scores, 0 for the others, `[F]`."""
-    k = jnp.clip(num_terms, 1, jnp.maximum(num_live, 1))
-    # A full sort: lax.top_k would force an all-gather in sharded code.
-    threshold = jax.lax.stop_gradient(jnp.sort(scores)[len(scores) - k])
-    soft = jax.nn.sigmoid((scores - threshold) / _SOFTNESS)
-    hard = (scores >= threshold).astype(scores.dtype)
-    return hard + soft - jax.lax.stop_gradient(soft)
+    return jax.lax.while_loop(too_many, remove, (state, live))[1]

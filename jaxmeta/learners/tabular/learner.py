@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from jaxmeta.learners.common import ABSENT, one_hot_labels, read_support
 from jaxmeta.learners.tabular.bank import fit_bank, view_scales
+from jaxmeta.learners.tabular.contrasts import with_contrasts
 from jaxmeta.learners.tabular.dictionary import Dictionary, build_dictionary, expand
 from jaxmeta.learners.tabular.emission import Reading, emission_init, emit
 from jaxmeta.types import Array, Examples, MetaLearner, PyTree, Task
@@ -29,16 +30,19 @@ class EmittedTable(NamedTuple):
     """`w` of the tabular meta-net: contrasts to class 0, linear in the dictionary's terms.
 
     Attributes:
-      kernel: `[F, C - 1]`; rows of exact zeros for terms that are not used.
+      kernel: `[F + D, C - 1]`; rows of exact zeros for terms that are not used. The last D are of
+        contrasts, one a categorical column, which a dense model has no need of.
       bias: `[C - 1]`.
       present: which classes the support set has, bool `[C]`.
       dictionary: what turns rows into terms.
+      contrasts: of which levels each contrast consists, `[D, 6]`.
     """
 
     kernel: Array
     bias: Array
     present: Array
     dictionary: Dictionary
+    contrasts: Array
 
 
 def tabular(
@@ -60,7 +64,8 @@ def tabular(
         z   = exp(tau) * (w . terms(x) + bias)
 
     with m, g, a, tau emitted by an encoder in which rows and columns attend in turn, all of them
-    zero before training. A gate keeps k terms where the description asks for it.
+    zero before training. A gate keeps k terms where the description asks for it; the encoder is
+    told k, so one theta serves every size.
 
     Args:
       ways: the most classes C.
@@ -97,13 +102,18 @@ def tabular(
         description = _checked(support, description)
         landmarks = min(num_landmarks, len(support.y))
         reading = _read(support, description.categorical, ways, landmarks)
-        kernel, bias = emit(theta, reading, description.num_terms, num_heads=num_heads)
-        contrasts = kernel[:, 1:] - kernel[:, :1], bias[1:] - bias[0]
-        return EmittedTable(*contrasts, reading.present, reading.dictionary)
+        kernel, bias, contrasts = emit(theta, reading, description.num_terms, num_heads=num_heads)
+        return EmittedTable(
+            kernel=kernel[:, 1:] - kernel[:, :1],
+            bias=bias[1:] - bias[0],
+            present=reading.present,
+            dictionary=reading.dictionary,
+            contrasts=contrasts,
+        )
 
     def predict(theta: PyTree, w: EmittedTable, x: Array) -> Array:
         del theta
-        z = expand(w.dictionary, x) @ w.kernel + w.bias[None]
+        z = with_contrasts(expand(w.dictionary, x), w.contrasts) @ w.kernel + w.bias[None]
         z = jnp.concatenate([jnp.zeros((len(z), 1), z.dtype), z], axis=1)
         return jnp.where(w.present, z, ABSENT)
 
