@@ -73,10 +73,23 @@ def test_numpy_says_what_the_learner_says(n_nonzero, ways):
     w = jax.tree.map(jnp.asarray, model.emitted_[0])
     rows = np.zeros((len(x), 2, emitting.MOST_COLUMNS), np.float32)
     rows[:, 0, :4], rows[:, 1, :4] = np.nan_to_num(x), ~np.isnan(x)
-    expected = tabular().predict(None, w, jnp.asarray(rows))[:, 1:ways]
+    expected = tabular().predict(None, w, jnp.asarray(rows))[:, :ways]
     np.testing.assert_allclose(scores(model.models_[0], x), expected, atol=2e-4)
     if n_nonzero is not None:
         assert (model.emitted_[0].kernel != 0).any(axis=1).sum() == n_nonzero
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered in cast")
+def test_plain_arrays_are_read_without_checks_and_say_the_same():
+    model, x, _ = fitted(12)
+    expected = model.predict_proba(x.tolist())
+    np.testing.assert_array_equal(model.predict_proba(x), expected)
+    np.testing.assert_array_equal(model.predict_proba(np.asfortranarray(x[::2])), expected[::2])
+    for odd, reason in ((np.inf, "infinity"), (1e39, "infinity or a value too large")):
+        with pytest.raises(ValueError, match=reason):
+            model.predict_proba(np.where(x == x[0, 0], odd, x))
+    with pytest.raises(ValueError, match="expecting 4 features"):
+        model.predict_proba(x[:, :3])
 
 
 def test_names_do_as_codes_and_unseen_names_are_no_level():

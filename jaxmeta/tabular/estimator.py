@@ -17,6 +17,7 @@ from jaxmeta.tabular.emitting import MOST_CLASSES, emit, pretrained
 from jaxmeta.tabular.model import TableModel, outputs, probabilities
 from jaxmeta.tabular.reduction import choose_columns, choose_rows
 
+_LARGEST = np.finfo(np.float32).max
 _UNSEEN = -2  # the code of a name that `fit` did not see: it is no level
 
 
@@ -100,19 +101,21 @@ class MetaClassifier(ClassifierMixin, BaseEstimator):
             for target in targets
         ]
         self.models_ = [
-            compress(w, num_columns=len(self.columns_), num_classes=self._ways())
+            compress(w, columns=self.columns_, num_features=x.shape[1], num_classes=self._ways())
             for w in self.emitted_
         ]
-        self._landmark_rows = [self._nearest(model, table, rows) for model in self.models_]
+        self._landmark_rows = [self._nearest(model, x, rows) for model in self.models_]
+        self._plain_width = None if hasattr(self, "feature_names_in_") else x.shape[1]
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probabilities `[N, C]`."""
-        check_is_fitted(self)
-        x = validate_data(
-            self, self._numbers(X), dtype=np.float32, ensure_all_finite="allow-nan", reset=False
-        )
-        return probabilities(self.models_, x[:, self.columns_])
+        if not self._needs_no_check(X):
+            check_is_fitted(self)
+            X = validate_data(
+                self, self._numbers(X), dtype=np.float32, ensure_all_finite="allow-nan", reset=False
+            )
+        return probabilities(self.models_, X)
 
     def predict(self, X: Any) -> np.ndarray:
         """The likeliest class of each row `[N]`."""
@@ -140,7 +143,7 @@ class MetaClassifier(ClassifierMixin, BaseEstimator):
     def export(self, path: Path | str) -> None:
         """Write the model as a Python file that needs NumPy alone.
 
-        It has `predict_proba(x)` and `predict(x)` for `x [N, D]`: the columns `columns_`, NaN
+        It has `predict_proba(x)` and `predict(x)` for `x [N, D]`: the columns that `fit` had, NaN
         where missing, names as the codes that sorting gives them.
         """
         check_is_fitted(self)
@@ -173,9 +176,20 @@ class MetaClassifier(ClassifierMixin, BaseEstimator):
                 stacklevel=3,
             )
 
-    def _nearest(self, model: TableModel, table: np.ndarray, rows: np.ndarray) -> list[int]:
+    def _needs_no_check(self, X: Any) -> bool:
+        """Whether scikit-learn's checks, which take longer than the model, would find nothing."""
+        return (
+            type(X) is np.ndarray
+            and X.dtype.kind == "f"
+            and X.ndim == 2
+            and len(X) > 0
+            and X.shape[1] == getattr(self, "_plain_width", None)
+            and not (np.abs(X) > _LARGEST).any()
+        )
+
+    def _nearest(self, model: TableModel, x: np.ndarray, rows: np.ndarray) -> list[int]:
         """Which row of `fit` each live landmark is."""
-        points = outputs(model, table)[:, model.bumps.shape[1] :]
+        points = outputs(model, x[rows])[:, model.bumps.shape[1] :]
         gaps = ((points[:, None] - model.landmarks[None]) ** 2).sum(axis=2)
         return rows[gaps.argmin(axis=0)].tolist()
 

@@ -12,6 +12,8 @@ from jaxmeta.learners.tabular.dictionary import HINGES, TERMS
 from jaxmeta.tabular import model as models
 from jaxmeta.tabular.model import TableModel
 
+_WIDEST = 52  # characters of a term: levels can have long names
+
 
 class Term(NamedTuple):
     """One live term: what it is, its column (None for a landmark), and a weight a contrast."""
@@ -38,15 +40,19 @@ def live_terms(
       num_classes: classes C.
     """
     kernel = np.asarray(w.kernel)[:, : num_classes - 1]
-    size, terms = len(w.dictionary.metric), []
-    for index in np.flatnonzero(kernel.any(axis=1)):
-        if index >= size:
-            row = landmark_rows[sum(term.column is None for term in terms)]
-            terms.append(Term(f"near row {row}", None, kernel[index]))
+    first_bump, first_contrast = len(w.dictionary.metric), len(w.dictionary.mean)
+    rows, terms = iter(landmark_rows), []
+    for index in np.flatnonzero(kernel.any(axis=1)).tolist():
+        if index >= first_contrast:
+            column = index - first_contrast
+            term = _contrast(w, names[column], levels[column], column, kernel[index])
+        elif index >= first_bump:
+            term = Term(f"near row {next(rows)}", None, kernel[index])
         else:
-            column, place = divmod(int(index), TERMS)
+            column, place = divmod(index, TERMS)
             text = _text(w, names[column], levels[column], column, place)
-            terms.append(Term(text, column, kernel[index]))
+            term = Term(text, column, kernel[index])
+        terms.append(term)
     return sorted(terms, key=lambda term: -np.abs(term.weights).max())
 
 
@@ -55,8 +61,7 @@ def _text(w: EmittedTable, name: str, levels: Sequence[Any] | None, column: int,
     if place == TERMS - 1:
         return f"{name} is missing"
     if dictionary.categorical[column]:
-        code = int(dictionary.levels[column, place])
-        return f"{name} is {code if levels is None else levels[code]}"
+        return f"{name} is {_level(w, levels, column, place)}"
     if place == 0:
         return f"{name}"
     if place == 1:
@@ -64,10 +69,29 @@ def _text(w: EmittedTable, name: str, levels: Sequence[Any] | None, column: int,
     return f"{name} above {dictionary.quantiles[column, HINGES[place - 2]]:.4g}"
 
 
+def _contrast(
+    w: EmittedTable, name: str, levels: Sequence[Any] | None, column: int, weights: np.ndarray
+) -> Term:
+    """Some levels rather than others; with one side only, that side."""
+    sides = np.asarray(w.contrasts[column])
+    if not (sides > 0).any():
+        sides, weights = -sides, -weights
+    ours, others = (
+        " or ".join(_level(w, levels, column, place) for place in np.flatnonzero(side > 0).tolist())
+        for side in (sides, -sides)
+    )
+    return Term(f"{name} is {ours}" + f" rather than {others}" * bool(others), column, weights)
+
+
+def _level(w: EmittedTable, levels: Sequence[Any] | None, column: int, place: int) -> str:
+    code = int(w.dictionary.levels[column, place])
+    return f"{code if levels is None else levels[code]}"
+
+
 def as_text(terms: Sequence[Term], bias: np.ndarray, classes: Sequence[Any]) -> str:
     """A line a term: its weights in standard deviations of the term, and a bar."""
     first, *others = classes
-    width = max([len(term.text) for term in terms] + [9])
+    width = min(max([len(term.text) for term in terms] + [9]), _WIDEST)
     title = "log-odds against " + str(first)
     lines = [f"{title:<{width + 2}}" + "".join(f"{f'{each}':>10.10}" for each in others)]
     most = max([float(np.abs(term.weights).max()) for term in terms] + [1e-9])
@@ -75,8 +99,12 @@ def as_text(terms: Sequence[Term], bias: np.ndarray, classes: Sequence[Any]) -> 
     for term in terms:
         numbers = "".join(f"{each:>10.3f}" for each in term.weights)
         bar = "#" * round(12 * float(np.abs(term.weights).max()) / most)
-        lines.append(f"{term.text:<{width + 2}}{numbers}  {bar}")
+        lines.append(f"{_shortened(term.text):<{width + 2}}{numbers}  {bar}")
     return "\n".join(lines)
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _WIDEST else text[: _WIDEST - 3] + "..."
 
 
 def draw(terms: Sequence[Term], classes: Sequence[Any], path: Path | str) -> None:
@@ -90,7 +118,7 @@ def draw(terms: Sequence[Term], classes: Sequence[Any], path: Path | str) -> Non
     for c, name in enumerate(others):
         weights = [term.weights[c] for term in terms]
         axes.barh(places + height * (c - (len(others) - 1) / 2), weights, height, label=str(name))
-    axes.set_yticks(places, [term.text for term in terms])
+    axes.set_yticks(places, [_shortened(term.text) for term in terms])
     axes.axvline(0.0, color="0.5", linewidth=0.8)
     axes.set_xlabel(f"log-odds against {classes[0]}, a standard deviation")
     axes.legend(frameon=False)
