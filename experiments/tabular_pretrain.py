@@ -17,13 +17,16 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from experiments import devices
 from experiments.command_line import in_a_sentence
+from experiments.tabular_tables import Table, as_task, draw_split, load_tables
 from experiments.training_loop import cache_compilations, resume, skip_faults, train
 from jaxmeta import (
     MetaLearner,
+    Task,
     checkpoint,
     evaluate,
     learners,
@@ -38,7 +41,7 @@ from jaxmeta import (
 )
 from jaxmeta.files import write_atomically
 
-ROWS, QUERIES = 100, 64
+ROWS, QUERIES, FEW = 100, 64, 12
 
 
 class Average(NamedTuple):
@@ -142,6 +145,56 @@ def validate(theta: Any, options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def validate_on_tables(
+    theta: Any, tables: list[Table], options: argparse.Namespace
+) -> dict[str, float]:
+    """Mean log-loss over real tables, one split each: trained, untrained, and with few terms."""
+    splits = [draw_split(table, rows=options.rows, seed=0) for table in tables]
+    found = [as_task(split, rows=options.rows) for split in splits if split is not None]
+    batch = jax.tree.map(lambda *leaves: np.stack(leaves), *found)
+    learner = learners.tabular()
+
+    @jax.jit
+    def mean_loss(theta: Any, num_terms: jax.Array) -> jax.Array:
+        def loss(task: Task) -> jax.Array:
+            description = task.description._replace(num_terms=num_terms)
+            w = learner.adapt(theta, task.support, description=description)
+            return losses.cross_entropy(
+                learner.predict(theta, w, task.query.x), task.query.y, task.query.mask
+            )
+
+        return jax.lax.map(loss, batch).mean()
+
+    start = learner.init(jax.random.key(options.seed), jax.tree.map(lambda leaf: leaf[0], batch))
+    return {
+        "log_loss": float(mean_loss(theta, jnp.int32(0))),
+        "untrained": float(mean_loss(start, jnp.int32(0))),
+        "few_terms": float(mean_loss(theta, jnp.int32(FEW))),
+        "num_sets": len(found),
+    }
+
+
+def report(
+    state: training.TrainState, seconds: float, tables: list[Table], options: argparse.Namespace
+) -> None:
+    """Write the weights, and what they do on tasks and tables that were not trained on."""
+    theta, settings = averaged(state), {**vars(options), "out": str(options.out)}
+    checkpoint.save(options.out / "tabular.ckpt", theta, {**settings, "seconds": seconds})
+    result = validate(theta, options) | {"seconds": seconds, "config": settings}
+    print(
+        f"Log-loss on {result['num_tasks']} tasks of the prior: {result['log_loss']:.4f}, "
+        f"untrained {result['untrained']:.4f}, difference {result['difference']:.4f} "
+        f"± {result['ci95']:.4f}; {state.step * options.tasks_per_step} tasks in {seconds:.0f} s."
+    )
+    if tables:
+        result["tables"] = real = validate_on_tables(theta, tables, options)
+        print(
+            f"On {real['num_sets']} real tables: {real['log_loss']:.4f}, untrained "
+            f"{real['untrained']:.4f}, with {FEW} terms {real['few_terms']:.4f}."
+        )
+    write_atomically(options.out / "result.json", json.dumps(result, indent=1).encode())
+
+
 @in_a_sentence
 def main(arguments: list[str] | None = None) -> int:
     """Train, validate, and write the weights."""
@@ -163,6 +216,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--eta", type=float, default=1e-4, help="weight of the L1 norm of w")
     parser.add_argument("--eval-tasks", type=int, default=1000)
+    parser.add_argument("--data-dir", help="real tables to validate on; none by default")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--resume", action="store_true", help="go on from the state in --out")
     parser.add_argument("--out", type=Path, default=Path("runs/tabular_pretrain"))
@@ -170,16 +224,10 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     devices.start(options)
     options.out.mkdir(parents=True, exist_ok=True)
+    tables = load_tables(options.data_dir) if options.data_dir else []
     state, seconds = pretrain(options)
-    theta, settings = averaged(state), {**vars(options), "out": str(options.out)}
-    checkpoint.save(options.out / "tabular.ckpt", theta, {**settings, "seconds": seconds})
-    result = validate(theta, options) | {"seconds": seconds, "config": settings}
-    write_atomically(options.out / "result.json", json.dumps(result, indent=1).encode())
-    print(
-        f"Log-loss on {result['num_tasks']} tasks of the prior: {result['log_loss']:.4f}, "
-        f"untrained {result['untrained']:.4f}, difference {result['difference']:.4f} "
-        f"± {result['ci95']:.4f}; {state.step * options.tasks_per_step} tasks in {seconds:.0f} s."
-    )
+    if jax.process_index() == 0:
+        report(state, seconds, tables, options)
     return 0
 
 

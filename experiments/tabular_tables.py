@@ -3,9 +3,12 @@
 import json
 import os
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+
+from jaxmeta import Task
+from jaxmeta.learners import TableDescription, table_examples
 
 MOST_COLUMNS, MOST_CLASSES, MOST_TEST_ROWS = 20, 5, 1000
 LEAST_TEST_ROWS = 50
@@ -83,6 +86,18 @@ def draw_split(table: Table, *, rows: int, seed: int) -> Split | None:
             for p in parts
         )
     )
+
+
+def as_task(split: Split, *, rows: int, num_terms: int = 0) -> Task:
+    """The split as a task of the tabular meta-net, padded to `rows`, 1,000 queries, 20 columns."""
+    support, test = (
+        table_examples(table.x, table.y, rows=size, columns=MOST_COLUMNS)
+        for table, size in zip(split, (rows, MOST_TEST_ROWS), strict=True)
+    )
+    codes = split.support.categorical
+    categorical: Any = np.pad(codes.astype(np.float32), (0, MOST_COLUMNS - len(codes)))
+    bound: Any = np.int32(num_terms)
+    return Task(support, test, TableDescription(categorical, bound))
 
 
 def _stratified_counts(counts: np.ndarray, rows: int) -> np.ndarray:

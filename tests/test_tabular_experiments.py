@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import log_loss, roc_auc_score
 
 from experiments import tabular_pretrain, tabular_summary
-from experiments.tabular_tables import Table, draw_split, judge, load_tables
+from experiments.tabular_tables import Table, as_task, draw_split, judge, load_tables
 from experiments.training_loop import read_metrics
 
 
@@ -45,18 +45,42 @@ def test_judgements_are_those_of_scikit_learn():
     assert right["calibration"] == pytest.approx(0.1, abs=1e-6)
 
 
-def test_tables_are_read_one_a_family(tmp_path):
+def write_tables(folder, rows=20):
+    rng = np.random.default_rng(0)
     arrays = {"names": np.asarray(["a", "b", "c"])}
     for name, ways in (("a", 2), ("b", 2), ("c", 7)):
-        arrays[f"{name}/X"] = np.zeros((20, 2), np.float32)
-        arrays[f"{name}/y"] = np.arange(20) % ways
+        arrays[f"{name}/X"] = rng.normal(size=(rows, 2)).astype(np.float32)
+        arrays[f"{name}/y"] = np.arange(rows) % ways
         arrays[f"{name}/cat"] = np.zeros(2, bool)
-    np.savez(tmp_path / "tabular_dev.npz", **arrays)
+    np.savez(folder / "tabular_dev.npz", **arrays)
     families = {"a": {"family": "f"}, "b": {"family": "f"}, "c": {"family": "g"}}
-    (tmp_path / "tabular_dev.json").write_text(json.dumps(families))
+    (folder / "tabular_dev.json").write_text(json.dumps(families))
+
+
+def test_tables_are_read_one_a_family(tmp_path):
+    write_tables(tmp_path)
     assert [each.name for each in load_tables(str(tmp_path))] == ["a"]
     with pytest.raises(ValueError, match="There is no other.npz"):
         load_tables(str(tmp_path), "other.npz")
+
+
+def test_a_split_is_a_task_of_the_meta_net():
+    whole = table()
+    whole.x[:7, 4] = np.nan
+    split = draw_split(whole, rows=100, seed=1)
+    task = as_task(split, rows=120, num_terms=12)
+    for examples, part in zip((task.support, task.query), split, strict=True):
+        number = len(part.y)
+        np.testing.assert_array_equal(examples.mask, np.arange(len(examples.y)) < number)
+        np.testing.assert_array_equal(examples.y[:number], part.y)
+        assert (examples.y[number:] == -1).all() and not examples.x[number:].any()
+        known = ~np.isnan(part.x)
+        np.testing.assert_array_equal(examples.x[:number, 1] > 0, known)
+        np.testing.assert_allclose(examples.x[:number, 0][known], part.x[known], rtol=1e-6)
+    np.testing.assert_array_equal(task.description.categorical > 0, split.support.categorical)
+    assert task.description.num_terms == 12
+    with pytest.raises(ValueError, match="pads to 20 x 20"):
+        as_task(split, rows=20)
 
 
 def records():
@@ -91,11 +115,13 @@ def test_a_summary_averages_splits_and_pairs_data_sets(tmp_path):
 
 @pytest.mark.slow
 def test_pre_training_goes_on_where_it_stopped(tmp_path):
+    write_tables(tmp_path, rows=80)
     flags = ["--tasks-per-step", "2", "--chunk", "1", "--scan", "2", "--rows", "20"]
-    flags += ["--eval-tasks", "4", "--out", str(tmp_path)]
+    flags += ["--eval-tasks", "4", "--out", str(tmp_path), "--data-dir", str(tmp_path)]
     assert tabular_pretrain.main([*flags, "--steps", "4"]) == 0
     assert tabular_pretrain.main([*flags, "--steps", "6", "--resume"]) == 0
     result = json.loads((tmp_path / "result.json").read_text())
     assert np.isfinite(result["log_loss"]) and result["num_tasks"] == 4
+    assert result["tables"]["num_sets"] == 1 and np.isfinite(result["tables"]["few_terms"])
     steps = [record["step"] for record in read_metrics(tmp_path)]
     assert steps == [2, 4, 6]

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmeta import checkpoint
-from jaxmeta.learners.tabular import EmittedTable, TableDescription, tabular
+from jaxmeta.learners.tabular import EmittedTable, TableDescription, table_examples, tabular
 from jaxmeta.types import Examples, PyTree, Task
 
 MOST_ROWS, MOST_COLUMNS, MOST_CLASSES = 256, 20, 5
@@ -23,17 +23,11 @@ def emit(theta: PyTree, x: np.ndarray, y: np.ndarray, categorical: np.ndarray, n
     S, D and C are at most `MOST_ROWS`, `MOST_COLUMNS` and `MOST_CLASSES`.
     """
     num_rows = next(size for size in ROWS if size >= len(y))
-    known = ~np.isnan(x)
-    table: Any = np.zeros((num_rows, 2, MOST_COLUMNS), np.float32)
-    table[: len(y), 0, : x.shape[1]] = np.where(known, x, 0.0)
-    table[: len(y), 1, : x.shape[1]] = known
-    classes: Any = np.full(num_rows, -1, np.int32)
-    classes[: len(y)] = y
-    mask: Any = (np.arange(num_rows) < len(y)).astype(np.float32)
+    support = table_examples(x, y, rows=num_rows, columns=MOST_COLUMNS)
     codes: Any = np.zeros(MOST_COLUMNS, np.float32)
     codes[: x.shape[1]] = categorical
     bound: Any = np.int32(num_terms)
-    w = _compiled()(theta, Examples(table, classes, mask), TableDescription(codes, bound))
+    w = _compiled()(theta, support, TableDescription(codes, bound))
     return jax.device_get(w)
 
 
