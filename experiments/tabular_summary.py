@@ -50,6 +50,19 @@ def ranks(table: dict[str, dict[str, np.ndarray]], measure: str) -> dict[str, fl
     return dict(zip(table, (below + (same + 1) / 2).mean(axis=1).tolist(), strict=True))
 
 
+def cost_of_few_terms(records: Sequence[dict[str, Any]], rows: int, dense: str, few: str) -> str:
+    """What a bound on the terms costs in log-loss where there are two classes, as a sentence."""
+    table = by_set([record for record in records if record["classes"] == 2], rows)
+    if not {dense, few} <= set(table):
+        return ""
+    gap = table[few]["log_loss"] - table[dense]["log_loss"]
+    low, high = interval(gap)
+    return (
+        f"{few} less {dense}, {len(gap)} sets of two classes: {gap.mean():+.4f} "
+        f"[{low:+.4f}, {high:+.4f}], median {np.median(gap):+.4f}"
+    )
+
+
 def as_text(table: dict[str, dict[str, np.ndarray]], reference: str) -> str:
     """A line a method, sorted by log-loss; differences are the reference's less the method's."""
     rank, ours = ranks(table, "log_loss"), table[reference]

@@ -94,6 +94,7 @@ def records():
                     "set": str(name),
                     "rows": 100,
                     "split": split,
+                    "classes": 2 + name % 2,
                 } | dict.fromkeys(tabular_summary.MEASURES, loss + more)
 
 
@@ -107,6 +108,9 @@ def test_a_summary_averages_splits_and_pairs_data_sets(tmp_path):
     low, high = tabular_summary.interval(gap)
     assert 0.02 < low < gap.mean() < high < 0.04
     assert tabular_summary.ranks(summary, "log_loss") == {"meta-net": 1.0, "other": 2.0}
+    sentence = tabular_summary.cost_of_few_terms(rows, 100, "meta-net", "other")
+    assert "10 sets of two classes: +0.0290 [" in sentence
+    assert tabular_summary.cost_of_few_terms(rows, 100, "meta-net", "not measured") == ""
     text = tabular_summary.as_text(summary, "meta-net")
     assert f"{-gap.mean():+.4f}" in text and "100" in text.splitlines()[2]
     tabular_summary.draw(summary, 100, tmp_path)
