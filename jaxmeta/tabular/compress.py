@@ -44,18 +44,20 @@ def compress(
     complete = np.zeros(feeds.shape[1])
     complete[1:num_classes] = np.asarray(w.bias, np.float64)[: num_classes - 1]
     complete[:num_classes] -= dictionary.mean[size:][live] @ bump_weights
+    feeds = feeds.reshape(-1, TERMS, len(complete))[: len(columns)]
+    means = dictionary.mean[:size].reshape(-1, TERMS, 1)[: len(columns)]
     missing, ramps = np.zeros((num_features, len(complete))), []
-    for column, feature in enumerate(columns.tolist()):
-        places = slice(TERMS * column, TERMS * (column + 1))
-        feed, mean = feeds[places], dictionary.mean[places]
-        build = _of_levels if dictionary.categorical[column] else _of_numbers
-        low, high, heights, below = build(dictionary, column, feed[:-1])
-        used = heights.any(axis=1)
-        ramps.append((np.full(used.sum(), feature), low[used], high[used], heights[used]))
+    for kind, build in ((0, _of_numbers), (1, _of_levels)):
+        chosen = np.flatnonzero(dictionary.categorical[: len(columns)] == kind)
+        feed, mean = feeds[chosen], means[chosen]
+        low, high, heights, below = build(dictionary, chosen, feed[:, :-1])
+        used = heights.any(axis=2)
+        features = np.repeat(columns[chosen], used.sum(axis=1))
+        ramps.append((features, low[used], high[used], heights[used]))
         # A ramp is zero in its middle, and so it is where its value is missing.
-        known = below + 0.5 * heights.sum(axis=0) - mean[:-1] @ feed[:-1]
-        missing[feature] = feed[-1] - known
-        complete += known - mean[-1] * feed[-1]
+        known = below + 0.5 * heights.sum(axis=1) - (mean[:, :-1] * feed[:, :-1]).sum(axis=1)
+        missing[columns[chosen]] = feed[:, -1] - known
+        complete += (known - mean[:, -1] * feed[:, -1]).sum(axis=0)
     features, low, high, weights = map(np.concatenate, zip(*ramps, strict=True))
     wide = high > low
     return TableModel(
@@ -70,28 +72,32 @@ def compress(
     )
 
 
-def _of_levels(dictionary: Any, column: int, feed: np.ndarray):
+def _of_levels(dictionary: Any, chosen: np.ndarray, feed: np.ndarray):
     """Ramps of codes: up just before each level, down just after it."""
-    codes = dictionary.levels[column]
+    codes = dictionary.levels[chosen]
     edge = _CODE_EDGE * np.maximum(np.abs(codes), 1.0)
-    at = np.concatenate([codes - edge, codes + edge])
-    return at, at, np.concatenate([feed, -feed]), np.zeros(feed.shape[1])
+    at = np.concatenate([codes - edge, codes + edge], axis=1)
+    return at, at, np.concatenate([feed, -feed], axis=1), np.zeros_like(feed[:, 0])
 
 
-def _of_numbers(dictionary: Any, column: int, feed: np.ndarray):
-    """Where ramps begin and end, their heights `[J, O]`, and what there is below all of them."""
-    centre, scale = dictionary.centre[column], dictionary.scale[column]
-    quantiles = dictionary.quantiles[column]
+def _of_numbers(dictionary: Any, chosen: np.ndarray, feed: np.ndarray):
+    """Where ramps begin and end `[N, J]`, their heights `[N, J, O]`, what is below all of them."""
+    centre, scale = dictionary.centre[chosen, None], dictionary.scale[chosen, None]
+    quantiles = dictionary.quantiles[chosen]
     least, most = centre - FARTHEST * scale, centre + FARTHEST * scale
-    knots = quantiles[list(HINGES)]
+    knots = quantiles[:, HINGES]
     starts = np.clip(knots, least, most)
-    value, score, hinges = feed[0], feed[1], feed[2:]
-    low = np.concatenate([[least], starts, quantiles[:-1]])
-    high = np.concatenate([[most], np.full(len(starts), most), quantiles[1:]])
-    heights = np.concatenate([[2.0 * FARTHEST], (most - starts) / scale, np.diff(SCORES)])
-    owners = np.concatenate(
-        [value[None], hinges, np.broadcast_to(score, (len(SCORES) - 1, len(score)))]
+    low = np.concatenate([least, starts, quantiles[:, :-1]], axis=1)
+    high = np.concatenate([most, np.repeat(most, len(HINGES), axis=1), quantiles[:, 1:]], axis=1)
+    value, score, hinges = feed[:, :1], feed[:, 1:2], feed[:, 2:]
+    heights = np.concatenate(
+        [
+            2.0 * FARTHEST * value,
+            ((most - starts) / scale)[..., None] * hinges,
+            np.diff(SCORES)[:, None] * score,
+        ],
+        axis=1,
     )
-    below = -FARTHEST * value + SCORES[0] * score
-    below = below + np.maximum((least - knots) / scale, 0.0) @ hinges
-    return low, high, heights[:, None] * owners, below
+    below = -FARTHEST * value[:, 0] + SCORES[0] * score[:, 0]
+    below = below + (np.maximum((least - knots) / scale, 0.0)[..., None] * hinges).sum(axis=1)
+    return low, high, heights, below
