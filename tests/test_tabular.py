@@ -284,7 +284,7 @@ def test_contrasts_are_terms_that_set_levels_against_levels():
     found, codes = more[:, -1], np.asarray(task.support.x[:, 0, 2])
     raw = (codes[:, None] == dictionary.levels[2, :3]) @ sides
     np.testing.assert_allclose(found, (raw - raw.mean()) / raw.std(), atol=1e-4)
-    moved = np.asarray(contrasting.say_by_contrasts(dictionary, kernel, contrasts))
+    moved = np.asarray(contrasting.say_by_contrasts(dictionary, jnp.asarray(kernel), contrasts))
     np.testing.assert_allclose(more @ moved, terms @ kernel, atol=1e-4)
     said = terms[:, 14:17] @ kernel[14:17, 1]
     np.testing.assert_allclose(moved[-1, 1], (found * said).mean(), atol=1e-4)

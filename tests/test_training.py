@@ -238,14 +238,15 @@ def test_the_default_chunk_fits_the_cache(monkeypatch, scale):
         loss_fn = meta_objective(learner, losses.cross_entropy, alpha=lambda step: scale)
         return make_step(loss_fn, tx)(state, tasks)[0].theta
 
-    run = jax.jit(steps if np.ndim(scale) == 0 else jax.vmap(steps))
-    whole = run(scale)
+    def run():
+        traced_anew = lambda scale: steps(scale)  # noqa: E731
+        return jax.jit(traced_anew if np.ndim(scale) == 0 else jax.vmap(traced_anew))(scale)
+
+    whole = run()
     monkeypatch.setattr(training, "_TOO_SMALL_TO_MATTER", 0)
-    jax.clear_caches()
-    run(scale)
+    run()
     monkeypatch.setattr(training, "_CACHE_BYTES", 40_000)
-    jax.clear_caches()
-    chunked = run(scale)
+    chunked = run()
     assert chosen[:2] == [24, 24] and 1 <= chosen[2] < 24
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), chunked, whole

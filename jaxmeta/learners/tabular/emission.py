@@ -94,6 +94,7 @@ def emit(theta: PyTree, reading: Reading, num_terms: Array, *, num_heads: int):
 
 
 def _sparsify(reading: Reading, kernel, bias, contrasts, num_terms: Array) -> Array:
+    """The dense model `kernel [F, C]` by `num_terms` terms and contrasts, `[F + D, C]`."""
     p = class_probabilities(reading.terms @ kernel + bias[None], reading.present)
     curvature = jnp.maximum(1.0 - jnp.square(p).sum(axis=1), _LEAST_ROW_WEIGHT)
     row_weights = jax.lax.stop_gradient(curvature) * reading.members.sum(axis=1)
