@@ -42,6 +42,8 @@ from jaxmeta import (
 from jaxmeta.files import write_atomically
 
 ROWS, QUERIES, FEW = 100, 64, 12
+SETTINGS = ("seed", "steps", "tasks_per_step", "rows", "rate", "average", "eta")
+"""What the weights depend on, and are shipped with."""
 
 
 class Average(NamedTuple):
@@ -178,7 +180,7 @@ def report(
     state: training.TrainState, seconds: float, tables: list[Table], options: argparse.Namespace
 ) -> None:
     """Write the weights, and what they do on tasks and tables that were not trained on."""
-    theta, settings = averaged(state), {**vars(options), "out": str(options.out)}
+    theta, settings = averaged(state), {each: getattr(options, each) for each in SETTINGS}
     checkpoint.save(options.out / "tabular.ckpt", theta, {**settings, "seconds": seconds})
     result = validate(theta, options) | {"seconds": seconds, "config": settings}
     print(
