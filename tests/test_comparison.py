@@ -50,6 +50,7 @@ def compare(folder, python):
     )
 
 
+@pytest.mark.slow
 def test_another_library_takes_turns_on_the_same_arrays(tmp_path, capsys):
     assert compare(tmp_path, worker(tmp_path)) == 0
     lines = capsys.readouterr().out.splitlines()

@@ -89,6 +89,7 @@ def trained(drawings, tmp_path_factory):
     return out, run(drawings, out, "--learner", *NAMES)
 
 
+@pytest.mark.slow
 def test_few_shot_writes_results_metrics_checkpoints_and_plots(trained):
     out, result = trained
     rows = result["results"]
@@ -107,6 +108,7 @@ def test_few_shot_writes_results_metrics_checkpoints_and_plots(trained):
     assert not list(out.glob(".*")), "nothing written aside is left"
 
 
+@pytest.mark.slow
 def test_evaluation_alone_repeats_the_numbers(drawings, trained, tmp_path):
     out, first = trained
     again = run(drawings, tmp_path, "--eval-only", "--checkpoints", str(out))
@@ -114,6 +116,7 @@ def test_evaluation_alone_repeats_the_numbers(drawings, trained, tmp_path):
     assert {row["learner"]: row["accuracy"] for row in again["results"]} == by_name
 
 
+@pytest.mark.slow
 def test_the_transductive_number_says_so(drawings, tmp_path):
     """Batch statistics of the queries, in a gradient learner that asks and in one that must."""
     flags = ["--network", "conv4_batch", "--learner", "maml", "prototypes"]
@@ -124,6 +127,7 @@ def test_the_transductive_number_says_so(drawings, tmp_path):
         assert inductive == {"maml": maml_is_inductive, "prototypes": False}
 
 
+@pytest.mark.slow
 def test_a_learner_starts_from_anothers_network(drawings, trained, tmp_path):
     out, _ = trained
     source = load_trained(out / "matching.ckpt").theta["network"]
@@ -138,6 +142,7 @@ def test_a_learner_starts_from_anothers_network(drawings, trained, tmp_path):
         jax.tree.map(np.testing.assert_array_equal, own, want)
 
 
+@pytest.mark.slow
 def test_evaluation_on_other_drawings(drawings, trained, tmp_path):
     out, _ = trained
     unseen = str(drawings / "images_background")
@@ -203,6 +208,7 @@ def _folder(path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_training_starts_from_a_checkpoint_when_told_to(drawings, trained, tmp_path):
     out, first = trained
     flags = ["--learner", "matching", "--init-from", str(out), "--learning-rate", "0"]
@@ -211,6 +217,7 @@ def test_training_starts_from_a_checkpoint_when_told_to(drawings, trained, tmp_p
     assert row_of("matching", result)["accuracy"] == row_of("matching", first)["accuracy"]
 
 
+@pytest.mark.slow
 def test_resume_refuses_other_settings(drawings, trained, capsys):
     out, _ = trained
     flags = [*TINY, "--data-dir", str(drawings), "--out", str(out), "--resume", "--eta", "0.5"]
@@ -218,6 +225,7 @@ def test_resume_refuses_other_settings(drawings, trained, capsys):
     assert "other settings" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_resume_of_a_finished_run_trains_no_further(drawings, trained):
     out, first = trained
     result = run(drawings, out, "--resume", "--learner", "matching")
@@ -251,6 +259,7 @@ def test_two_tasks_writes_its_results(tmp_path):
     assert {row["labels"] for row in rows} == {"rule", "random"} and len(rows) == 4
 
 
+@pytest.mark.slow
 def test_sparsity_path_writes_curve_table_and_a_learner_and_goes_on(tmp_path, monkeypatch, capsys):
     rng = np.random.default_rng(0)
     vectors = rng.normal(size=(2, 6, 1, 40)) + 0.1 * rng.normal(size=(2, 6, 4, 40))
@@ -304,6 +313,7 @@ def test_scaling_measures_and_models(tmp_path, capsys):
     assert (tmp_path / "scaling.png").stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_sinusoid_writes_curves_and_goes_on_where_it_was(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sinusoid, "MOST_STEPS", 6)
     flags = ["--learner", "transfer", "ridge", "--steps", "2", "--eval-tasks", "4"]

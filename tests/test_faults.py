@@ -94,6 +94,7 @@ def test_without_the_mask_one_bad_task_spoils_the_step():
     assert not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(after.theta))
 
 
+@pytest.mark.slow
 def test_raise_is_an_error_that_counts_them_and_silent_where_there_is_none():
     step, state = steps_of(LEARNERS["metric"], on_bad_task="raise")
     after, metrics = jax.block_until_ready(step(state, batch(bad=())))

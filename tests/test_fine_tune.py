@@ -51,6 +51,7 @@ def test_only_what_where_selects_moves(theta, task):
         TUNED(optax.sgd(0.05), 3, where=lambda w: False).adapt(theta, task.support)
 
 
+@pytest.mark.slow
 def test_each_task_may_take_its_own_number_of_steps(theta, task):
     tuned = functools.partial(TUNED, optax.adam(0.01))
     supports = [task.support._replace(mask=jnp.arange(6.0) < n) for n in (2, 5)]
@@ -94,6 +95,7 @@ def test_the_trajectory_ends_where_the_descent_does(theta, task):
             jax.tree.map(lambda a, b: np.testing.assert_allclose(a[k], b), got, want)  # noqa: B023
 
 
+@pytest.mark.slow
 def test_it_wraps_any_learner_that_can_be_differentiated_in_w(make_task, x64):
     task = x64(make_task(0))
     network = networks.mlp([8])

@@ -85,6 +85,7 @@ def test_bfloat16_images_give_nearly_the_float32_embedding(encoder, images):
     np.testing.assert_allclose(got.astype(np.float32), want, atol=0.1 * np.abs(want).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["layer", "batch"])
 def test_in_precision_computes_in_half_and_answers_in_full(images, norm):
     whole = networks.conv4(4, norm=norm)

@@ -74,6 +74,7 @@ def test_pmap_on_eight_devices_is_one_device(single, tmp_path):
     assert_same(single, tmp_path / "out.npz")
 
 
+@pytest.mark.slow
 def test_a_mesh_of_eight_devices_is_one_device_and_communicates_once(single, tmp_path):
     finish(start(8, "shard", tmp_path / "out.npz"))
     found = assert_same(single, tmp_path / "out.npz")
@@ -83,6 +84,7 @@ def test_a_mesh_of_eight_devices_is_one_device_and_communicates_once(single, tmp
             assert found[f"{name}/{other}"] == 0
 
 
+@pytest.mark.slow
 def test_two_processes_of_two_devices_are_one_device(single, tmp_path):
     with socket.socket() as free:
         free.bind(("localhost", 0))

@@ -160,6 +160,7 @@ def test_left_out_logits_are_those_of_fits_without_the_row():
             assert abs(found[1] - found[0] - expected) < 0.15
 
 
+@pytest.mark.slow
 def test_before_training_w_is_the_mixture_of_fits_by_their_loss_on_rows_left_out():
     task, members, run = closed_form()
     dictionary, _, _, _, bank = jax.device_get(run(task.support, members))
@@ -212,6 +213,7 @@ def test_padded_rows_absent_columns_and_unknown_values_change_nothing(theta, pad
     np.testing.assert_allclose(logits(theta, wide), expected, atol=2e-3)
 
 
+@pytest.mark.slow
 def test_many_tasks_at_once_are_the_same_as_one_by_one(theta):
     several = [table(seed) for seed in range(3)]
     batch = jax.tree.map(lambda *leaves: jnp.stack(leaves), *several)
@@ -319,6 +321,7 @@ LOSS = meta_objective(LEARNER, losses.cross_entropy, lambda w: sparsity.l1(w.ker
 GRADIENT = jax.jit(jax.grad(lambda theta, task: LOSS(theta, task, None)[0]))
 
 
+@pytest.mark.slow
 def test_the_gradient_is_that_of_finite_differences(theta, x64):
     task, theta = x64(table()), x64(theta)
     loss = jax.jit(lambda theta: LOSS(theta, task, None)[0])
@@ -332,6 +335,7 @@ def test_the_gradient_is_that_of_finite_differences(theta, x64):
     np.testing.assert_allclose(found, expected, rtol=2e-2)
 
 
+@pytest.mark.slow
 def test_gradients_are_finite_on_tables_with_nothing_in_them(theta):
     task = table()
     x = jnp.zeros_like(task.support.x)

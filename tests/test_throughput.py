@@ -17,6 +17,7 @@ def run(out, *flags):
     return throughput.main([*QUICK, "--out", str(out), *flags])
 
 
+@pytest.mark.slow
 def test_a_row_says_what_was_measured(tmp_path, capsys):
     assert run(tmp_path, "--case", "sinusoid_maml", "hypernet", "--inner-steps", "2") == 0
     document = json.loads((tmp_path / "throughput.json").read_text())

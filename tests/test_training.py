@@ -217,6 +217,7 @@ def test_chunks_divide_the_tasks():
             make_step(loss_fn, ADAM, tasks_per_chunk=size)(start(), tasks)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [1.0, jnp.array([1.0, 2.0])], ids=["alone", "under vmap"])
 def test_the_default_chunk_fits_the_cache(monkeypatch, scale):
     """The program of one task allocates some kilobytes: 24 fit the cache, and 2 if it is small."""

@@ -202,6 +202,7 @@ def test_any_size_refuses_what_no_share_can_be():
         any_size(DENSE["matching"], 0.0, least=0.5)
 
 
+@pytest.mark.slow
 def test_gated_updates_move_what_the_gate_lets_through_and_nothing_else(task):
     gate = sparsity.only(
         sparsity.ranked(0.25), lambda w: w._replace(body=True, head=False, present=False)
@@ -260,6 +261,7 @@ def test_the_multiplier_climbs_while_the_density_is_too_high_and_falls_below(tas
         np.testing.assert_allclose(metrics["loss"], want, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_target_density_is_held_by_its_multiplier_on_unseen_tasks():
     sampler = families.two_tasks(shots=20, queries=20, features=8)
     hypernet = learners.hypernet(networks.identity(), out_size=2, hidden=(), context_size=16)
