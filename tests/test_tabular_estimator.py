@@ -84,6 +84,8 @@ def test_plain_arrays_are_read_without_checks_and_say_the_same():
     model, x, _ = fitted(12)
     expected = model.predict_proba(x.tolist())
     np.testing.assert_array_equal(model.predict_proba(x), expected)
+    np.testing.assert_array_equal(model.predict_proba(x.astype(np.float32)), expected)
+    assert model._needs_no_check(x) and model._needs_no_check(x.astype(np.float32))
     np.testing.assert_array_equal(model.predict_proba(np.asfortranarray(x[::2])), expected[::2])
     for odd, reason in ((np.inf, "infinity"), (1e39, "infinity or a value too large")):
         with pytest.raises(ValueError, match=reason):

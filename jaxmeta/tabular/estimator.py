@@ -180,12 +180,12 @@ class MetaClassifier(ClassifierMixin, BaseEstimator):
         """Whether scikit-learn's checks, which take longer than the model, would find nothing."""
         return (
             type(X) is np.ndarray
-            and X.dtype == np.float64
+            and X.dtype.kind == "f"
             and X.ndim == 2
             and len(X) > 0
             and X.shape[1] == getattr(self, "_plain_width", None)
             # Nothing is infinite; where something is missing, that takes another look.
-            and (abs(np.add.reduce(X, axis=None)) < _LARGEST or not (np.abs(X) > _LARGEST).any())
+            and (abs(np.add.reduce(X, None, float)) < _LARGEST or not (np.abs(X) > _LARGEST).any())
         )
 
     def _nearest(self, model: TableModel, x: np.ndarray, rows: np.ndarray) -> list[int]:

@@ -45,7 +45,7 @@ def outputs(model: TableModel, x: np.ndarray) -> np.ndarray:
     np.maximum(ramps, -0.5, out=ramps)
     np.minimum(ramps, 0.5, out=ramps)
     # One number says whether any is missing.
-    total = np.add.reduce(x, axis=None)
+    total = np.add.reduce(x, None, float)
     if total == total:
         return ramps @ model.weights + model.complete
     lost = x != x
