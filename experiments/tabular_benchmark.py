@@ -3,8 +3,8 @@
 Claim: one emitted w has a lower log-loss than cross-validated logistic regression and than a
   random forest, in milliseconds.
 Command: python -m experiments.tabular_benchmark --data-dir DIR
-Expected: the table in experiments/README.md.
-Time: about three hours on one CPU core, nearly all of it the baselines'; a run goes on from the
+Expected: the table in README.md.
+Time: about an hour on one CPU core, nearly all of it the baselines'; a run goes on from the
   `records.jsonl` that it finds, and `--splits 5` takes a quarter.
 """
 

@@ -5,7 +5,7 @@ Claim: trained on a prior alone, the emitted model has a lower log-loss on table
 Command: python -m experiments.tabular_pretrain
 Expected: loss on validation tasks of the prior below that of the start. The weights that ship are
   in `jaxmeta/weights/tabular.ckpt`, the settings that gave them inside.
-Time: about 60 tasks a second on an idle CPU core; Ctrl-C, and `--resume`, at any time. Several
+Time: 110 to 130 tasks a second on a CPU core; Ctrl-C, and `--resume`, at any time. Several
   devices share each step.
 """
 
