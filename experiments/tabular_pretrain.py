@@ -183,18 +183,23 @@ def report(
     theta, settings = averaged(state), {each: getattr(options, each) for each in SETTINGS}
     checkpoint.save(options.out / "tabular.ckpt", theta, {**settings, "seconds": seconds})
     result = validate(theta, options) | {"seconds": seconds, "config": settings}
+    if tables:
+        result["tables"] = validate_on_tables(theta, tables, options)
+    # All processes validate, which takes them equally long; the first one writes.
+    if jax.process_index() > 0:
+        return
+    write_atomically(options.out / "result.json", json.dumps(result, indent=1).encode())
     print(
         f"Log-loss on {result['num_tasks']} tasks of the prior: {result['log_loss']:.4f}, "
         f"untrained {result['untrained']:.4f}, difference {result['difference']:.4f} "
         f"± {result['ci95']:.4f}; {state.step * options.tasks_per_step} tasks in {seconds:.0f} s."
     )
     if tables:
-        result["tables"] = real = validate_on_tables(theta, tables, options)
+        real = result["tables"]
         print(
             f"On {real['num_sets']} real tables: {real['log_loss']:.4f}, untrained "
             f"{real['untrained']:.4f}, with {FEW} terms {real['few_terms']:.4f}."
         )
-    write_atomically(options.out / "result.json", json.dumps(result, indent=1).encode())
 
 
 @in_a_sentence
@@ -228,8 +233,8 @@ def main(arguments: list[str] | None = None) -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     tables = load_tables(options.data_dir) if options.data_dir else []
     state, seconds = pretrain(options)
-    if jax.process_index() == 0:
-        report(state, seconds, tables, options)
+    report(state, seconds, tables, options)
+    devices.wait_for_all(options)
     return 0
 
 
