@@ -129,6 +129,7 @@ def test_the_file_runs_where_jax_cannot_be_imported(tmp_path):
     np.testing.assert_allclose(np.load(tmp_path / "z.npy"), want, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_stablehlo_serves_any_batch_on_cpu_and_cuda_encoder_included(image_task):
     learner = learners.prototypes(networks.conv4(4), ways=3)
     theta, w = adapted(learner, image_task)

@@ -145,6 +145,7 @@ def test_the_multi_step_loss_wanders_from_all_steps_to_the_last(task, multi_step
         np.testing.assert_allclose(metrics["task_loss"], each[-1], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_its_gradient_is_first_order_first_and_exact_later(task, multi_step):
     build, value_and_grad = multi_step
     theta = build().init(KEY, task)
@@ -218,6 +219,7 @@ def test_batch_statistics_are_the_support_sets_unless_queries_are_asked_for(
     )
 
 
+@pytest.mark.slow
 def test_a_network_knows_the_statistics_of_the_real_rows(image_task):
     network = networks.residual(2, norm="batch")
     x, mask = image_task.support.x, jnp.array([1.0, 1, 0, 1, 1, 0])

@@ -198,6 +198,7 @@ def test_no_order_of_rows_columns_or_classes_matters(theta, num_terms):
     np.testing.assert_allclose(jax.nn.softmax(found), jax.nn.softmax(expected), atol=2e-3)
 
 
+@pytest.mark.slow
 def test_padded_rows_absent_columns_and_unknown_values_change_nothing(theta, pad):
     task = table()
     expected = logits(theta, task)
