@@ -104,8 +104,11 @@ def summarise(options: argparse.Namespace) -> None:
     number = len(table[reference]["log_loss"])
     splits = len({r["split"] for r in records if r["rows"] == options.rows})
     print(f"{options.rows} support rows, {number} data sets, at most {splits} splits each:")
-    for few in list(OURS)[1:]:
-        text += "\n" + tabular_summary.cost_of_few_terms(records, options.rows, reference, few)
+    costs = (
+        tabular_summary.cost_of_few_terms(records, options.rows, reference, few)
+        for few in list(OURS)[1:]
+    )
+    text = "\n".join([text, *filter(None, costs)])
     print(text)
     (options.out / f"table_{options.rows}.txt").write_text(text + "\n")
 

@@ -3,12 +3,12 @@
 import json
 import os
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from jaxmeta import Task
-from jaxmeta.learners import TableDescription, table_examples
+from jaxmeta.learners import table_description, table_examples
 
 MOST_COLUMNS, MOST_CLASSES, MOST_TEST_ROWS = 20, 5, 1000
 LEAST_TEST_ROWS = 50
@@ -94,10 +94,10 @@ def as_task(split: Split, *, rows: int, num_terms: int = 0) -> Task:
         table_examples(table.x, table.y, rows=size, columns=MOST_COLUMNS)
         for table, size in zip(split, (rows, MOST_TEST_ROWS), strict=True)
     )
-    codes = split.support.categorical
-    categorical: Any = np.pad(codes.astype(np.float32), (0, MOST_COLUMNS - len(codes)))
-    bound: Any = np.int32(num_terms)
-    return Task(support, test, TableDescription(categorical, bound))
+    categorical = split.support.categorical
+    return Task(
+        support, test, table_description(categorical, columns=MOST_COLUMNS, num_terms=num_terms)
+    )
 
 
 def _stratified_counts(counts: np.ndarray, rows: int) -> np.ndarray:

@@ -21,7 +21,13 @@ from jaxmeta.learners.neural_process import neural_process
 from jaxmeta.learners.prototypes import prototypes
 from jaxmeta.learners.relation import relation
 from jaxmeta.learners.ridge import ridge
-from jaxmeta.learners.tabular import EmittedTable, TableDescription, table_examples, tabular
+from jaxmeta.learners.tabular import (
+    EmittedTable,
+    TableDescription,
+    table_description,
+    table_examples,
+    tabular,
+)
 from jaxmeta.learners.transfer import pretrain_objective, transfer
 
 __all__ = [
@@ -47,6 +53,7 @@ __all__ = [
     "reptile",
     "reptile_objective",
     "ridge",
+    "table_description",
     "table_examples",
     "tabular",
     "transfer",

@@ -2,14 +2,19 @@
 
 import functools
 from importlib import resources
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxmeta import checkpoint
-from jaxmeta.learners.tabular import EmittedTable, TableDescription, table_examples, tabular
+from jaxmeta.learners.tabular import (
+    EmittedTable,
+    TableDescription,
+    table_description,
+    table_examples,
+    tabular,
+)
 from jaxmeta.types import Examples, PyTree, Task
 
 MOST_ROWS, MOST_COLUMNS, MOST_CLASSES = 256, 20, 5
@@ -24,10 +29,8 @@ def emit(theta: PyTree, x: np.ndarray, y: np.ndarray, categorical: np.ndarray, n
     """
     num_rows = next(size for size in ROWS if size >= len(y))
     support = table_examples(x, y, rows=num_rows, columns=MOST_COLUMNS)
-    codes: Any = np.zeros(MOST_COLUMNS, np.float32)
-    codes[: x.shape[1]] = categorical
-    bound: Any = np.int32(num_terms)
-    w = _compiled()(theta, support, TableDescription(codes, bound))
+    description = table_description(categorical, columns=MOST_COLUMNS, num_terms=num_terms)
+    w = _compiled()(theta, support, description)
     return jax.device_get(w)
 
 

@@ -1,9 +1,10 @@
-"""NumPy tables as the examples that the tabular meta-net reads."""
+"""NumPy tables as the examples and the description that the tabular meta-net reads."""
 
 from typing import Any
 
 import numpy as np
 
+from jaxmeta.learners.tabular.learner import TableDescription
 from jaxmeta.types import Examples
 
 
@@ -32,3 +33,13 @@ def table_examples(x: np.ndarray, y: np.ndarray, *, rows: int, columns: int) -> 
     classes[: len(x)] = y
     mask: Any = (np.arange(rows) < len(x)).astype(np.float32)
     return Examples(table, classes, mask)
+
+
+def table_description(
+    categorical: np.ndarray, *, columns: int, num_terms: int = 0
+) -> TableDescription:
+    """Which columns hold codes, bool `[D]` padded to `columns`, and the bound on the terms."""
+    codes: Any = np.zeros(columns, np.float32)
+    codes[: len(categorical)] = categorical
+    bound: Any = np.int32(num_terms)
+    return TableDescription(codes, bound)
