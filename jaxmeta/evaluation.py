@@ -1,6 +1,5 @@
 """Evaluation on unseen tasks: a mean with its 95% interval over tasks, and what `w` weighs."""
 
-import functools
 import math
 from typing import Any, NamedTuple
 
@@ -10,8 +9,10 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxmeta import losses, parallel, sparsity
+from jaxmeta._batches import check_batch, check_numbered, nth
+from jaxmeta._programs import call_compiled
 from jaxmeta.types import Array, MetaLearner, PyTree, Sampler, Task, TaskLoss
-from jaxmeta.validation import check_positive
+from jaxmeta.validation import check_positive, check_task, violations
 
 _Z95 = 1.959963984540054
 
@@ -20,12 +21,15 @@ class Evaluation(NamedTuple):
     """What one learner did on T tasks.
 
     Attributes:
-      mean: mean of the metric over tasks.
+      mean: mean of the metric over tasks; NaN if the metric is, of any task.
       ci95: half-width of the 95% interval of that mean, over tasks.
-      per_task: the metric of each task `[T]`.
+      per_task: the metric of each task `[T]`; NaN for a task that no row of is judged.
       density: mean share of exact non-zeros in `w`.
       nonzeros: mean number of them.
       num_bytes: mean bytes to ship `w` (see `sparsity.num_bytes`).
+      left_out: query rows, in all tasks together, that were not judged, as their task has no
+        support row of their class: nobody could be right about them.
+      unjudged: the places of tasks all of whose query rows were left out.
     """
 
     mean: float
@@ -34,15 +38,22 @@ class Evaluation(NamedTuple):
     density: float
     nonzeros: float
     num_bytes: float
+    left_out: int = 0
+    unjudged: tuple[int, ...] = ()
+
+    @property
+    def judged(self) -> np.ndarray:
+        """Which tasks had a row to be judged, bool `[T]`."""
+        return ~np.isin(np.arange(len(self.per_task)), self.unjudged)
 
     @property
     def num_tasks(self) -> int:
-        """Number of tasks T behind the mean."""
-        return len(self.per_task)
+        """Number of tasks behind the mean."""
+        return len(self.per_task) - len(self.unjudged)
 
 
 def interval95(values: np.ndarray) -> float:
-    """Half-width of the normal 95% interval of the mean of `values [T]`; infinite for T = 1."""
+    """Half-width of the normal 95% interval of the mean of `values [T]`; infinite for T < 2."""
     if len(values) < 2:
         return math.inf
     return _Z95 * float(np.std(values, ddof=1)) / math.sqrt(len(values))
@@ -51,18 +62,25 @@ def interval95(values: np.ndarray) -> float:
 def paired_difference(ours: Evaluation, theirs: Evaluation) -> tuple[float, float]:
     """Mean of `ours - theirs` over the same tasks, and the half-width of its 95% interval.
 
-    Tasks differ more than learners do: pairing takes that part of the spread away.
+    Tasks differ more than learners do: pairing takes that part of the spread away. A task that one
+    of them was not judged on plays no part.
 
     Raises:
       ValueError: if the two were not judged on equally many tasks.
     """
-    if ours.num_tasks != theirs.num_tasks:
+    if len(ours.per_task) != len(theirs.per_task):
         raise ValueError(
-            f"paired_difference compares learners on the same tasks, got {ours.num_tasks} and "
-            f"{theirs.num_tasks} tasks; judge both with the same sampler, key and num_tasks."
+            f"paired_difference compares learners on the same tasks, got {len(ours.per_task)} and "
+            f"{len(theirs.per_task)} tasks; judge both with the same sampler, key and num_tasks."
         )
-    difference = ours.per_task.astype(np.float64) - theirs.per_task
-    return float(difference.mean()), interval95(difference)
+    both = ours.judged & theirs.judged
+    difference = ours.per_task[both].astype(np.float64) - theirs.per_task[both]
+    return _mean(difference), interval95(difference)
+
+
+def _mean(values: np.ndarray) -> float:
+    """NaN of none, without a word."""
+    return float(values.mean(dtype=np.float64)) if len(values) else math.nan
 
 
 def evaluate(
@@ -91,39 +109,103 @@ def evaluate(
         them. With several processes each gives the same tasks, and gets the whole result.
 
     Raises:
-      ValueError: for a sampler without a key, a count below 1, or a mesh of several axes.
+      ValueError: for a sampler without a key, a count below 1, a mesh of several axes; for a list
+        of tasks or a single one; for tasks that are not well-formed (labels that are no column
+        of z, NaN, a mask that is neither 0 nor 1), of which the message names the first; for
+        targets without a metric, or a metric that does not return a number.
     """
     check_positive(num_tasks=num_tasks, tasks_per_chunk=tasks_per_chunk)
-    given: PyTree
-    if isinstance(tasks, Task):
-        sampler, given = None, tasks
+    sampler = None if isinstance(tasks, Task) or not callable(tasks) else tasks
+    if sampler is None:
+        check_batch(tasks)
     elif key is None:
         raise ValueError(
             "evaluate draws tasks from a sampler with a key: pass key=jax.random.key(0)."
         )
-    else:
-        sampler, given = tasks, jax.random.split(key, num_tasks)
+    given: PyTree = tasks if sampler is None else jax.random.split(key, num_tasks)
     num_tasks = len(jax.tree.leaves(given)[0])
-    if mesh is not None:
-        theta = parallel.replicate(theta, mesh)
-        given = parallel.shard_tasks(_filled_up(given, mesh.size), mesh)
     per_task = _judge_all(learner, metric, tasks_per_chunk, sampler, mesh, theta, given)
-    values, density, nonzeros, num_bytes = (np.asarray(each)[:num_tasks] for each in per_task)
+    per_task = _Judgement(*(np.asarray(each)[:num_tasks] for each in per_task))
+    if not per_task.well_formed.all():
+        _refuse(learner, theta, sampler, given, int(per_task.well_formed.argmin()))
+    judged = per_task.rows > 0
+    values = np.where(judged, per_task.value, np.nan)
     return Evaluation(
-        mean=float(values.mean(dtype=np.float64)),
-        ci95=interval95(values),
+        mean=_mean(values[judged]),
+        ci95=interval95(values[judged]),
         per_task=values,
-        density=float(density.mean()),
-        nonzeros=float(nonzeros.mean()),
-        num_bytes=float(num_bytes.mean()),
+        density=float(per_task.density.mean()),
+        nonzeros=float(per_task.nonzeros.mean()),
+        num_bytes=float(per_task.num_bytes.mean()),
+        left_out=int(per_task.left_out.sum()),
+        unjudged=tuple(np.flatnonzero(~judged).tolist()),
     )
 
 
-def _judge(learner: MetaLearner, metric: TaskLoss, theta: PyTree, task: Task) -> tuple[Array, ...]:
+class _Judgement(NamedTuple):
+    """What is found out about a task."""
+
+    value: Any
+    rows: Any
+    left_out: Any
+    well_formed: Any
+    density: Any
+    nonzeros: Any
+    num_bytes: Any
+
+
+def _judge(learner: MetaLearner, metric: TaskLoss, theta: PyTree, task: Task) -> _Judgement:
+    check_task(task)
     w = learner.adapt(theta, task.support, description=task.description)
     z = learner.predict(theta, w, task.query.x)
-    value = metric(z, task.query.y, task.query.mask)
-    return jnp.asarray(value), sparsity.density(w), sparsity.nonzeros(w), sparsity.num_bytes(w)
+    y, mask = task.query.y, task.query.mask
+    if y.ndim == 2 and metric is losses.accuracy:
+        raise ValueError(
+            f"evaluate judges the accuracy of classes y [N], got targets {y.shape}: for regression "
+            "pass metric=losses.squared_error."
+        )
+    known = losses.answerable(z, y, mask)
+    value = jnp.asarray(metric(z, y, known))
+    if value.shape != ():
+        raise ValueError(
+            f"metric returned an array of shape {value.shape} for z {z.shape}, y {y.shape} and "
+            f"mask {mask.shape}; it has to be one number, the mean over the rows of the mask."
+        )
+    rows = (known > 0).sum()
+    return _Judgement(
+        value=value,
+        rows=rows,
+        left_out=(mask > 0).sum() - rows,
+        well_formed=_well_formed(task, _num_classes(task, z)),
+        density=sparsity.density(w),
+        nonzeros=sparsity.nonzeros(w),
+        num_bytes=sparsity.num_bytes(w),
+    )
+
+
+def _num_classes(task: Task, z: Array) -> int | None:
+    return z.shape[1] if task.query.y.ndim == 1 and z.ndim == 2 else None
+
+
+def _well_formed(task: Task, ways: int | None) -> Array:
+    """Whether a task breaks no rule; in the program, where the values are known at last."""
+    broken = [*violations(task.support, ways).values(), *violations(task.query, ways).values()]
+    return ~jnp.stack([where.any() for where in broken]).any()
+
+
+def _refuse(
+    learner: MetaLearner, theta: PyTree, sampler: Sampler | None, given: PyTree, n: int
+) -> None:
+    """Raise ValueError with what is wrong with the n-th task."""
+    task = nth(given, n) if sampler is None else sampler(nth(given, n))
+
+    def predict(task: Task) -> Array:
+        w = learner.adapt(theta, task.support, description=task.description)
+        return learner.predict(theta, w, task.query.x)
+
+    ways = _num_classes(task, jax.eval_shape(predict, task))
+    check_numbered(task, n, ways, ways)
+    raise ValueError(f"Task {n} is not well-formed as the sampler draws it when compiled.")
 
 
 def _filled_up(given: PyTree, num_devices: int) -> PyTree:
@@ -133,7 +215,6 @@ def _filled_up(given: PyTree, num_devices: int) -> PyTree:
     return jax.tree.map(lambda leaf: leaf[places], given)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
 def _judge_all(
     learner: MetaLearner,
     metric: TaskLoss,
@@ -142,15 +223,25 @@ def _judge_all(
     mesh: Mesh | None,
     theta: PyTree,
     given: PyTree,
-) -> tuple[Array, ...]:
+) -> _Judgement:
     """What `_judge` says of every task; `given` are the tasks, or the keys to sample them from."""
 
-    def judge(theta: PyTree, given: PyTree) -> tuple[Array, ...]:
-        def judge_one(one: Any) -> tuple[Array, ...]:
+    def judge(theta: PyTree, given: PyTree) -> _Judgement:
+        def judge_one(one: Any) -> _Judgement:
             return _judge(learner, metric, theta, one if sampler is None else sampler(one))
 
         return jax.lax.map(judge_one, given, batch_size=chunk)
 
+    functions = (learner.adapt, learner.predict, metric, *([] if sampler is None else [sampler]))
     if mesh is None:
-        return judge(theta, given)
-    return parallel.gathered(judge, mesh)(theta, given)
+        return call_compiled(lambda: judge, functions, chunk, theta, given)
+    theta = parallel.replicate(theta, mesh)
+    given = parallel.shard_tasks(_filled_up(given, mesh.size), mesh)
+    return call_compiled(
+        lambda: parallel.gathered(judge, mesh),
+        functions,
+        (chunk, mesh),
+        theta,
+        given,
+        place=lambda constants: parallel.replicate(constants, mesh),
+    )

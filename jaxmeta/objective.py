@@ -6,7 +6,7 @@ from types import MappingProxyType
 import jax
 import jax.numpy as jnp
 
-from jaxmeta import sparsity
+from jaxmeta import losses, sparsity
 from jaxmeta.masking import blank_padding
 from jaxmeta.transforms import Multiplied, TargetDensity
 from jaxmeta.transforms.multiplier import check_target, eta_of
@@ -15,7 +15,7 @@ from jaxmeta.types import Array, LossFn, MetaLearner, Penalty, PyTree, Task, Tas
 Weight = float | Callable[[Array], Array]
 """A number, or an optax schedule of the outer step."""
 
-_REPORTED = frozenset({"loss", "task_loss", "penalty", "density", "eta"})
+_REPORTED = frozenset({"loss", "task_loss", "penalty", "density", "eta", "left_out"})
 
 
 def meta_objective(
@@ -53,7 +53,8 @@ def meta_objective(
     Returns:
       `(theta, task, key, step=0) -> (loss, metrics)`, a pure function of one task. The metrics
       hold `loss`, `task_loss`, `penalty`, `density` of w if reported, `eta` where it holds a
-      density, and what was asked for.
+      density, and what was asked for. In classification they hold `left_out` too: how many query
+      rows count in neither loss nor metrics, because no support row has their class.
 
     Raises:
       ValueError: if alpha or eta is a negative number, a target density is out of range or theta
@@ -80,11 +81,14 @@ def meta_objective(
         w = learner.adapt(theta, task.support, description=task.description, key=key)
         query = blank_padding(task.query)
         z = learner.predict(theta, w, query.x)
-        error = task_loss(z, query.y, query.mask)
+        mask = losses.answerable(z, query.y, query.mask)
+        error = task_loss(z, query.y, mask)
         complexity = jnp.zeros(()) if penalty is None else penalty(w)
         if gate_penalty is not None:
             complexity = complexity + gate_penalty(theta)
-        report = {name: metric(z, query.y, query.mask) for name, metric in metrics.items()}
+        report = {name: metric(z, query.y, mask) for name, metric in metrics.items()}
+        if query.y.ndim == 1:
+            report["left_out"] = ((query.mask > 0) & (mask == 0)).sum(dtype=jnp.float32)
         if report_density or isinstance(eta, TargetDensity):
             report["density"] = sparsity.density(w)
         weight = _eta_at(eta, theta, step)

@@ -1,14 +1,16 @@
 """The meta-optimisation phase: outer steps that move theta, as pure functions of a TrainState."""
 
 import inspect
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from jaxmeta import faults, sharing
+from jaxmeta._batches import check_batch, classes_read
+from jaxmeta._tree import merge, parameter_mask, split
 from jaxmeta.types import Array, LossFn, MetaLearner, PyTree, Sampler, Task, TrainState
 from jaxmeta.validation import check_task
 
@@ -46,7 +48,8 @@ def init(
     check_task(task)
     init_key, root_key = jax.random.split(key)
     theta = learner.init(init_key, task)
-    return TrainState(theta, tx.init(theta), root_key, jnp.zeros((), jnp.int32))
+    moving, _ = split(theta, parameter_mask(theta))
+    return TrainState(theta, tx.init(moving), root_key, jnp.zeros((), jnp.int32))
 
 
 def step_keys(state: TrainState) -> StepKeys:
@@ -84,7 +87,9 @@ def make_step(
 
     Raises:
       ValueError: for another `on_bad_task`; when the step is traced, if the chunks do not
-        divide T.
+        divide T, or for a list of tasks or a single one; when it is called and not traced, also
+        for tasks that are not well-formed: labels that are no class, NaN, a mask of other numbers
+        than 0 and 1.
 
     Examples:
       >>> step = jax.jit(make_step(meta_objective(learner, losses.cross_entropy), tx))
@@ -93,36 +98,51 @@ def make_step(
     faults.check_mode(on_bad_task)
     takes_step = "step" in inspect.signature(loss_fn).parameters
 
-    def loss_of_task(theta: PyTree, task: Task, key: Array, step: Array) -> tuple[Array, Metrics]:
+    def loss_at(theta: PyTree, task: Task, key: Array, step: Array) -> tuple[Array, Metrics]:
         return loss_fn(theta, task, key, **({"step": step} if takes_step else {}))
 
-    def mean_loss(theta, tasks: Task, keys: Array, step: Array) -> tuple[Array, Metrics]:
-        per_task = jax.vmap(loss_of_task, in_axes=(None, 0, 0, None))(theta, tasks, keys, step)
-        loss, metrics = jax.tree.map(lambda values: values.mean(axis=0), per_task)
-        return loss, metrics
+    def gradient_given(fixed: PyTree) -> Gradient:
+        """The gradient in the parameters of theta; its other leaves are fixed."""
 
-    gradient = jax.grad(mean_loss, has_aux=True)
-    if on_bad_task is not None:
-        gradient = faults.masked_gradient(mean_loss, loss_of_task)
+        def loss_of_task(moving: PyTree, task: Task, key: Array, step: Array):
+            return loss_at(merge(moving, fixed), task, key, step)
+
+        def mean_loss(moving: PyTree, tasks: Task, keys: Array, step: Array):
+            per_task = jax.vmap(loss_of_task, in_axes=(None, 0, 0, None))(moving, tasks, keys, step)
+            loss, metrics = jax.tree.map(lambda values: values.mean(axis=0), per_task)
+            return loss, metrics
+
+        if on_bad_task is not None:
+            return faults.masked_gradient(mean_loss, loss_of_task)
+        return jax.grad(mean_loss, has_aux=True)
 
     def step(state: TrainState, tasks: Task) -> tuple[TrainState, Metrics]:
+        _check_tasks(tasks, lambda task: loss_at(state.theta, task, state.key, state.step))
+        moving, fixed = split(state.theta, parameter_mask(state.theta))
+        gradient = gradient_given(fixed)
         num_tasks = jax.tree.leaves(tasks)[0].shape[0] * sharing.num_shares()
         keys = sharing.split_for_share(step_keys(state).noise, num_tasks)
         size = tasks_per_chunk
         if size is None:
-            size = chunk_size(gradient, state.theta, tasks, keys, state.step)
-        means = _in_chunks(gradient, size, state.theta, tasks, keys, state.step)
+            size = chunk_size(gradient, moving, tasks, keys, state.step)
+        means = _in_chunks(gradient, size, moving, tasks, keys, state.step)
         grads, metrics, *share = sharing.mean_over_shares(means)
         if share:
             stop = on_bad_task == "raise"
             grads, metrics = faults.over_good(
                 grads, metrics, *share, num_tasks=num_tasks, step=state.step, stop=stop
             )
-        updates, opt_state = tx.update(grads, state.opt_state, state.theta)
-        theta = optax.apply_updates(state.theta, updates)
+        updates, opt_state = tx.update(grads, state.opt_state, moving)
+        theta = merge(optax.apply_updates(moving, updates), fixed)
         return TrainState(theta, opt_state, state.key, state.step + 1), metrics
 
     return step
+
+
+def _check_tasks(tasks: Any, loss_of: Callable[[Task], Any]) -> None:
+    """Raise ValueError unless the tasks are a batch; tasks of a type of one's own are let be."""
+    if isinstance(tasks, Task | list | tuple | Iterator):
+        check_batch(tasks, lambda one: classes_read(loss_of, one))
 
 
 def _in_chunks(gradient: Gradient, size: int, theta: PyTree, tasks: Task, keys: Array, step: Array):

@@ -17,7 +17,7 @@ class Perceptron(NamedTuple):
     """One adapted learner as NumPy arrays.
 
         rows = x[:, inputs], first scaled to length one if `unit_rows`
-        z[:, outputs] = layers(rows) + square * |x|^2, rectified between the layers
+        z[:, outputs] = scale * (layers(rows) + square * |x|^2), rectified between the layers
 
     Attributes:
       layers: of each layer the kernel `[in, out]` and the bias `[out]`.
@@ -27,7 +27,9 @@ class Perceptron(NamedTuple):
         joined by the logarithm of the sum of their exponentials; other classes are absent.
       num_outputs: columns of z.
       unit_rows: whether rows of x are scaled to length one.
-      square: what the squared length of a row weighs in all its logits.
+      square: what the squared length of a row weighs in all its logits. Where it weighs anything
+        the sum is one of large numbers that cancel, and is computed in double precision.
+      scale: what all of it is multiplied by.
     """
 
     layers: Layers
@@ -37,6 +39,7 @@ class Perceptron(NamedTuple):
     num_outputs: int
     unit_rows: bool = False
     square: float = 0.0
+    scale: float = 1.0
 
 
 def perceptron(
@@ -71,19 +74,22 @@ def perceptron(
 
 
 def _of_prototypes(theta: PyTree, w: Prototypes, distance: str) -> Perceptron:
-    scale, means = np.exp(theta["log_scale"]), np.asarray(w.means)
+    scale, means = float(np.exp(theta["log_scale"])), np.asarray(w.means)
     if distance == "cosine":
         lengths = np.sqrt(np.maximum(np.square(means).sum(axis=1, keepdims=True), 1e-12))
         kernel, bias = scale * (means / lengths).T, np.zeros(len(means))
         return _present([(kernel, bias)], w.present)._replace(unit_rows=True)
-    # -|x - m|^2 = 2 x m - |m|^2 - |x|^2
-    kernel, bias = 2.0 * scale * means.T, -scale * np.square(means).sum(axis=1)
-    return _present([(kernel, bias)], w.present)._replace(square=-float(scale))
+    # -|x - m|^2 = 2 x m - |m|^2 - |x|^2: not a digit of m may be lost, so the scale stays outside.
+    squares = np.square(means.astype(np.float64)).sum(axis=1)
+    whole = _present([(2.0 * means.T, -squares)], w.present, bias_dtype=np.float64)
+    return whole._replace(square=-1.0, scale=scale)
 
 
-def _present(layers: list[tuple[Any, Any]], present: Any) -> Perceptron:
+def _present(
+    layers: list[tuple[Any, Any]], present: Any, bias_dtype: type[np.floating] = np.float32
+) -> Perceptron:
     """With the columns of the last layer that are in use."""
-    arrays = [(np.asarray(k, np.float32), np.asarray(b, np.float32)) for k, b in layers]
+    arrays = [(np.asarray(k, np.float32), np.asarray(b, bias_dtype)) for k, b in layers]
     used = np.flatnonzero(np.asarray(present))
     kernel, bias = arrays[-1]
     arrays[-1] = (kernel[:, used], bias[used])

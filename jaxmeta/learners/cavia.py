@@ -8,7 +8,9 @@ import jax.numpy as jnp
 import optax
 
 from jaxmeta import losses
-from jaxmeta.learners.common import ABSENT, one_hot_labels, read_support
+from jaxmeta._absent import with_absent
+from jaxmeta.learners.common import one_hot_labels, read_support
+from jaxmeta.networks.base import encoder
 from jaxmeta.networks.mlp import mlp, mlp_apply
 from jaxmeta.transforms import LearnedOptimiser, fine_tune
 from jaxmeta.types import Array, Examples, MetaLearner, Network, PyTree, Task, TaskLoss
@@ -57,6 +59,7 @@ def cavia(
       Zintgraf et al., Fast context adaptation via meta-learning, arXiv:1810.03642.
     """
     check_positive(context_size=context_size)
+    network = encoder(network, "cavia")
 
     def columns(support: Examples) -> int:
         if support.y.ndim == 2:
@@ -81,7 +84,7 @@ def cavia(
         theta: PyTree, support: Examples, *, description: PyTree = None, key: Array | None = None
     ) -> Context:
         del theta, description, key
-        support = read_support(support, ways)
+        support = read_support(support, ways, network)
         present = jnp.ones(columns(support), bool)
         if support.y.ndim == 1:
             present = one_hot_labels(support, ways).sum(axis=0) > 0
@@ -93,7 +96,7 @@ def cavia(
             features = features * (1.0 + w.context @ theta["film"])[None]
         context = jnp.broadcast_to(w.context, (x.shape[0], context_size))
         rows = jnp.concatenate([features, context], axis=-1)
-        return jnp.where(w.present, mlp_apply(theta["decoder"], rows), ABSENT)
+        return with_absent(mlp_apply(theta["decoder"], rows), w.present)
 
     start = MetaLearner(init, adapt, predict)
     return fine_tune(start, loss, optax.sgd(rate) if tx is None else tx, num_steps, **options)

@@ -2,15 +2,16 @@
 
 from typing import NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 
+from jaxmeta._absent import bounded
+from jaxmeta._precision import as_one_dtype, wide
 from jaxmeta.masking import blank_padding
+from jaxmeta.networks.base import PairNetwork, scaled_down
 from jaxmeta.types import Array, Examples
 from jaxmeta.validation import check_examples
-
-ABSENT = -1e30
-"""The logit of a class without support rows: no chance, and no infinity in the gradient."""
 
 
 class SupportMemory(NamedTuple):
@@ -25,13 +26,31 @@ class SupportMemory(NamedTuple):
     members: Array
 
 
-def read_support(support: Examples, ways: int | None) -> Examples:
+def read_support(
+    support: Examples,
+    ways: int | None,
+    network: PairNetwork | None = None,
+    *,
+    classes_for: str | None = None,
+) -> Examples:
     """The support set, checked, its padded rows blanked so that whatever they held is gone.
 
+    Args:
+      support: labelled rows.
+      ways: number of classes; by default the number of rows.
+      network: what reads x, which says whether integers will do; None for a learner that computes
+        with x itself.
+      classes_for: the name of a learner that knows classes only.
+
     Raises:
-      ValueError: if it is malformed, or a label is `ways` (by default the number of rows) or more.
+      ValueError: if it is malformed, or a label is `ways` or more.
     """
-    check_examples(support, ways=len(support.y) if ways is None else ways)
+    check_examples(
+        support,
+        ways=support.y.shape[0] if ways is None else ways,
+        takes_integers=network is not None and network.takes_integers,
+        classes_for=classes_for,
+    )
     return blank_padding(support)
 
 
@@ -41,16 +60,109 @@ def one_hot_labels(support: Examples, ways: int | None) -> Array:
     `ways` is the static number of columns C. With None there are as many as support rows: a
     class that can be predicted has at least one row.
     """
-    columns = len(support.y) if ways is None else ways
-    return jax.nn.one_hot(support.y, columns) * (support.mask > 0)[:, None]
+    columns = support.y.shape[0] if ways is None else ways
+    return jnp.where((support.mask > 0)[:, None], jax.nn.one_hot(support.y, columns), 0.0)
 
 
 def unit_rows(x: Array) -> Array:
-    """Rows of `x [N, F]` scaled to length one; a row of zeros stays zero, gradient included."""
-    return x * jax.lax.rsqrt(jnp.maximum(jnp.square(x).sum(axis=-1, keepdims=True), 1e-12))
+    """Rows of `x [N, F]` scaled to length one, in float32 at the least.
+
+    A row of zeros stays zero, gradient included; one shorter than 1e-6 stays shorter than one.
+    """
+    small, scale = scaled_down(wide(x))
+    squares = jnp.square(small).sum(axis=-1, keepdims=True)
+    return small * jax.lax.rsqrt(jnp.maximum(squares, 1e-12 * jnp.square(scale)))
+
+
+# Distances
 
 
 def squared_distances(a: Array, b: Array) -> Array:
-    """Squared Euclidean distances `[N, M]` between the rows of `a [N, F]` and `b [M, F]`."""
-    squares = jnp.square(a).sum(axis=-1)[:, None] + jnp.square(b).sum(axis=-1)[None, :]
+    """Squared Euclidean distances `[N, M]` between the rows of `a [N, F]` and `b [M, F]`.
+
+    By differences: where rows are far from the origin and near each other, the difference of large
+    squares would be noise.
+    """
+    return _squared_distances(*as_one_dtype(wide(jnp.asarray(a)), wide(jnp.asarray(b))))
+
+
+@jax.custom_jvp
+def _squared_distances(a: Array, b: Array) -> Array:
+    chex.assert_rank([a, b], 2)
+    return jnp.square(a[:, None] - b[None]).sum(axis=-1)
+
+
+@_squared_distances.defjvp
+def _(primals, tangents):
+    # 2 (a - b) (da - db) as matrix products: all pairs of all features at once, which the
+    # derivative of the differences would keep, are gigabytes. Nothing is lost, unlike in the
+    # distances themselves: no large squares cancel.
+    (a, b), (da, db) = primals, tangents
+    centre = jax.lax.stop_gradient(b.mean(axis=0, keepdims=True))
+    a, b = a - centre, b - centre
+    rows = (a * da).sum(axis=-1)[:, None] + (b * db).sum(axis=-1)[None]
+    return _squared_distances(*primals), 2.0 * (rows - a @ db.T - da @ b.T)
+
+
+_SHRINK, _UNIT = 2.0**-64, 2.0**127
+
+
+def closeness(a: Array, b: Array, real: Array) -> Array:
+    """Minus the squared distances `[N, M]` from the rows of `a [N, F]` to the `real` ones of `b`.
+
+    Where all distances from a row pass the largest number, they are told, in a large unit,
+    relative to the least of them: which is the nearest stays right.
+    """
+    near = -squared_distances(a, b)
+    lost = ~((near > -jnp.inf) & real[None]).any(axis=1, keepdims=True)
+    far = -_by_products(*(wide(jax.lax.stop_gradient(rows)) * _SHRINK for rows in (a, b)))
+    nearest = jnp.where(real[None], far, -jnp.inf).max(axis=1, keepdims=True)
+    return bounded(jnp.where(lost, _UNIT * (far - nearest), near))
+
+
+def _by_products(a: Array, b: Array) -> Array:
+    """Squared distances from the squares of centred features."""
+    a, b = as_one_dtype(a, b)
+    centre = b.mean(axis=0, keepdims=True)
+    a, b = a - centre, b - centre
+    squares = jnp.square(a).sum(axis=-1)[:, None] + jnp.square(b).sum(axis=-1)[None]
     return jnp.maximum(squares - 2.0 * a @ b.T, 0.0)
+
+
+# Scores of rows, by class
+
+
+def max_by_class(scores: Array, members: Array) -> Array:
+    """The highest of `scores [N, S]` among the rows of each class, `[N, C]`; -inf for none."""
+    chex.assert_rank([scores, members], 2)
+    classes, scores = _classes(members), scores.T
+    best = _segment_max(scores, members)
+    # The derivative is that of the rows that attain it, in equal parts.
+    chosen = scores == jnp.take(best, classes, axis=0, mode="clip")
+    number = jax.ops.segment_sum(chosen.astype(scores.dtype), classes, members.shape[1])
+    share = chosen / jnp.take(jnp.maximum(number, 1.0), classes, axis=0, mode="clip")
+    through = jax.ops.segment_sum(share * scores, classes, members.shape[1])
+    return (best + (through - jax.lax.stop_gradient(through))).T
+
+
+def logsumexp_by_class(scores: Array, members: Array) -> Array:
+    """`log sum exp` of `scores [N, S]` over the rows of each class, `[N, C]`; finite for none."""
+    chex.assert_rank([scores, members], 2)
+    best = _segment_max(scores.T, members).T
+    best = jnp.where(jnp.isfinite(best), best, 0.0)
+    real = members.any(axis=1)[None]
+    above = scores - jnp.take(best, _classes(members), axis=1, mode="clip")
+    shares = jnp.where(real, jnp.exp(jnp.where(real, above, 0.0)), 0.0)
+    total = jnp.matmul(shares, members.astype(scores.dtype), precision="highest")
+    return best + jnp.log(jnp.where(total > 0, total, 1.0))
+
+
+def _segment_max(scores: Array, members: Array) -> Array:
+    """The highest of `scores [S, N]` in each class, `[C, N]`, a constant."""
+    scores = jax.lax.stop_gradient(scores)
+    return jax.ops.segment_max(scores, _classes(members), members.shape[1])
+
+
+def _classes(members: Array) -> Array:
+    """The class of each row `[S]`; C for a row of none, which is no place of a result."""
+    return jnp.where(members.any(axis=1), members.argmax(axis=1), members.shape[1])

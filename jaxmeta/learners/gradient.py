@@ -199,8 +199,9 @@ def multi_step_objective(
         path = learner.adapt(theta, task.support, description=task.description, key=key)
         query = blank_padding(task.query)
         z = jax.vmap(lambda w: learner.predict(theta, w, query.x))(path)
-        report = {name: metric(z[-1], query.y, query.mask) for name, metric in metrics.items()}
-        return jax.vmap(lambda z: task_loss(z, query.y, query.mask))(z), report
+        mask = losses.answerable(z[-1], query.y, query.mask)
+        report = {name: metric(z[-1], query.y, mask) for name, metric in metrics.items()}
+        return jax.vmap(lambda z: task_loss(z, query.y, mask))(z), report
 
     def loss_fn(
         theta: PyTree, task: Task, key: Array | None, step: Array | int = 0

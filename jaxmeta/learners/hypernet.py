@@ -6,8 +6,11 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxmeta.learners.common import ABSENT, one_hot_labels, read_support
-from jaxmeta.networks.base import unit_rms
+from jaxmeta._absent import with_absent
+from jaxmeta._precision import as_one_dtype, wide
+from jaxmeta.learners.common import one_hot_labels, read_support
+from jaxmeta.learners.prototypes import class_means
+from jaxmeta.networks.base import encoder, unit_rms
 from jaxmeta.networks.mlp import dense, dense_init, mlp, mlp_apply
 from jaxmeta.types import Array, Examples, MetaLearner, Network, PyTree, Task
 from jaxmeta.validation import check_positive
@@ -67,11 +70,12 @@ def hypernet(
         raise ValueError(
             f"hypernet reads 'support', 'description' or 'both', got source={source!r}."
         )
+    network = encoder(network, "hypernet")
     phi, describe = (mlp([2 * context_size, context_size]) for _ in range(2))
     reads_support, reads_description = source != "description", source != "support"
 
-    def features_of(theta: PyTree, x: Array) -> Array:
-        return network.apply(theta["network"], x)
+    def features_of(theta: PyTree, x: Array, key: Array | None = None) -> Array:
+        return network.apply(theta["network"], x, key=key)
 
     def init(key: Array, task: Task) -> PyTree:
         network_key, row_key, text_key, emit_key = jax.random.split(key, 4)
@@ -91,12 +95,13 @@ def hypernet(
         ]
         return theta
 
-    def read(theta: PyTree, support: Examples, description: PyTree) -> _Context:
+    def read(theta: PyTree, support: Examples, description: PyTree, key: Array | None) -> _Context:
         task, classes, present = [], None, jnp.ones(out_size, bool)
         if reads_support:
-            rows = phi.apply(theta["phi"], _rows(features_of(theta, support.x), support.y))
+            features = features_of(theta, support.x, key)
+            rows = phi.apply(theta["phi"], _rows(features, support.y))
             if support.y.ndim == 1:
-                classes, present = _class_means(rows, one_hot_labels(support, out_size))
+                classes, present = class_means(rows, one_hot_labels(support, out_size))
                 task.append(_masked_mean(classes, present))
             else:
                 task.append(_masked_mean(rows, support.mask > 0))
@@ -107,9 +112,8 @@ def hypernet(
     def adapt(
         theta: PyTree, support: Examples, *, description: PyTree = None, key: Array | None = None
     ) -> EmittedMLP:
-        del key
-        support = read_support(support, out_size)
-        context = read(theta, support, description)
+        support = read_support(support, out_size, network)
+        context = read(theta, support, description, key)
         *inner, last = theta["emit"]
         layers = [_emit(emitter, context.task) for emitter in inner]
         if context.classes is None:
@@ -122,14 +126,14 @@ def hypernet(
 
     def predict(theta: PyTree, w: EmittedMLP, x: Array) -> Array:
         z = mlp_apply(w.layers, features_of(theta, x))
-        return jnp.where(w.present, z, ABSENT)
+        return with_absent(z, w.present)
 
     return MetaLearner(init, adapt, predict)
 
 
 def _rows(features: Array, y: Array) -> Array:
     """What phi reads of each row: its features, and its targets in regression."""
-    return features if y.ndim == 1 else jnp.concatenate([features, y], axis=-1)
+    return features if y.ndim == 1 else jnp.concatenate(as_one_dtype(features, wide(y)), axis=-1)
 
 
 def _vector(description: PyTree) -> Array:
@@ -144,11 +148,6 @@ def _vector(description: PyTree) -> Array:
 
 def _masked_mean(rows: Array, real: Array) -> Array:
     return jnp.where(real[:, None], rows, 0.0).sum(axis=0) / jnp.maximum(real.sum(), 1)
-
-
-def _class_means(rows: Array, members: Array) -> tuple[Array, Array]:
-    counts = members.sum(axis=0)
-    return members.T @ rows / jnp.maximum(counts, 1.0)[:, None], counts > 0
 
 
 # Emission: an affine map of the context for each kernel (or each of its two factors) and bias.

@@ -5,10 +5,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxmeta.learners.common import ABSENT, one_hot_labels, read_support, unit_rows
+from jaxmeta._absent import with_absent
+from jaxmeta._precision import wide
+from jaxmeta.learners.common import one_hot_labels, read_support, unit_rows
 from jaxmeta.learners.prototypes import Prototypes, class_means
 from jaxmeta.networks.attention import attend
-from jaxmeta.networks.base import unit_rms
+from jaxmeta.networks.base import encoder, unit_rms
 from jaxmeta.networks.mlp import dense, dense_init
 from jaxmeta.types import Array, Examples, MetaLearner, Network, PyTree, Task
 from jaxmeta.validation import check_positive
@@ -78,6 +80,8 @@ def in_context(
             f"multiple of {num_heads}, or other heads."
         )
 
+    network = encoder(network, "in_context")
+
     def init(key: Array, task: Task) -> PyTree:
         x, y, _ = task.support
         network_key, embed_key, target_key, readout_key, *keys = jax.random.split(
@@ -92,21 +96,22 @@ def in_context(
         theta["target"] = dense_init(target_key, y.shape[-1], size, gain=1.0)
         return theta | {"readout": dense_init(readout_key, size, y.shape[-1], gain=1.0)}
 
-    def embed(theta: PyTree, x: Array) -> Array:
-        return dense(theta["embed"], network.apply(theta["network"], x))
+    def embed(theta: PyTree, x: Array, key: Array | None = None) -> Array:
+        return dense(theta["embed"], network.apply(theta["network"], x, key=key))
 
     def adapt(
         theta: PyTree, support: Examples, *, description: PyTree = None, key: Array | None = None
     ) -> EncodedContext:
-        del description, key
-        support = read_support(support, ways)
-        mask, tokens = support.mask > 0, embed(theta, support.x)
+        del description
+        support = read_support(support, ways, network)
+        mask = support.mask > 0
+        tokens = jnp.where(mask[:, None], embed(theta, support.x, key), 0.0)
         if support.y.ndim == 1:
             members = one_hot_labels(support, ways)
             alike = members @ members.T
         else:
             members, alike = None, None
-            tokens = tokens + dense(theta["target"], support.y)
+            tokens = tokens + dense(theta["target"], wide(support.y))
         memories = []
         for layer in theta["layers"]:
             memories.append(_remember(layer, tokens, mask))
@@ -122,7 +127,7 @@ def in_context(
         if w.classes is None:
             return dense(theta["readout"], unit_rms(tokens))
         z = jnp.exp(theta["log_scale"]) * unit_rows(tokens) @ w.classes.means.T
-        return jnp.where(w.classes.present, z, ABSENT)
+        return with_absent(z, w.classes.present)
 
     return MetaLearner(init, adapt, predict)
 

@@ -5,7 +5,9 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxmeta.learners.common import ABSENT, one_hot_labels, read_support
+from jaxmeta._absent import with_absent
+from jaxmeta.learners.common import one_hot_labels, read_support
+from jaxmeta.networks.base import encoder
 from jaxmeta.networks.mlp import dense, dense_init
 from jaxmeta.types import Array, Examples, MetaLearner, Network, PyTree, Task
 
@@ -43,6 +45,7 @@ def learned_init(
     """
     if head not in ("shared", "separate"):
         raise ValueError(f"learned_init starts heads 'shared' or 'separate', got {head!r}.")
+    network = encoder(network)
 
     def columns(support: Examples) -> int:
         """Outputs of the head."""
@@ -62,7 +65,7 @@ def learned_init(
         theta: PyTree, support: Examples, *, description: PyTree = None, key: Array | None = None
     ) -> NetworkParameters:
         del description, key
-        support = read_support(support, ways)
+        support = read_support(support, ways, network)
         if support.y.ndim == 1:
             present = one_hot_labels(support, ways).sum(axis=0) > 0
         else:
@@ -88,4 +91,4 @@ def learned_init(
 
 def predict_by_head(w: NetworkParameters, features: Array) -> Array:
     """Logits `[N, C]` of features `[N, F]`; absent classes cannot be chosen."""
-    return jnp.where(w.present, dense(w.head, features), ABSENT)
+    return with_absent(dense(w.head, features), w.present)

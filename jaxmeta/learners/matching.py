@@ -6,8 +6,16 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta import sparsity
-from jaxmeta.learners.common import ABSENT, SupportMemory, one_hot_labels, read_support, unit_rows
+from jaxmeta._absent import with_absent
+from jaxmeta.learners.common import (
+    SupportMemory,
+    logsumexp_by_class,
+    one_hot_labels,
+    read_support,
+    unit_rows,
+)
 from jaxmeta.learners.recurrent import lstm, lstm_init, masked_scan
+from jaxmeta.networks.base import encoder
 from jaxmeta.types import Array, Examples, MetaLearner, Network, PyTree, Task
 
 
@@ -44,6 +52,7 @@ def matching(
     """
     if attention not in ("softmax", "sparsemax"):
         raise ValueError(f"matching attends by 'softmax' or 'sparsemax', got {attention!r}.")
+    network = encoder(network, "matching")
 
     def init(key: Array, task: Task) -> PyTree:
         network_key, *context_keys = jax.random.split(key, 4)
@@ -60,9 +69,9 @@ def matching(
     def adapt(
         theta: PyTree, support: Examples, *, description: PyTree = None, key: Array | None = None
     ) -> SupportMemory:
-        del description, key
-        support = read_support(support, ways)
-        embeddings = network.apply(theta["network"], support.x)
+        del description
+        support = read_support(support, ways, network, classes_for="matching")
+        embeddings = network.apply(theta["network"], support.x, key=key)
         if full_context:
             embeddings = _in_context(theta, unit_rows(embeddings), support.mask)
         embeddings = jnp.where((support.mask > 0)[:, None], unit_rows(embeddings), 0.0)
@@ -75,8 +84,8 @@ def matching(
         scores = jnp.exp(theta["log_scale"]) * unit_rows(features) @ w.embeddings.T
         if attention == "sparsemax":
             return _sparse_logits(scores, w.members)
-        by_class = jnp.where(w.members, scores[:, :, None], ABSENT)
-        return jax.nn.logsumexp(by_class, axis=1)
+        z = logsumexp_by_class(scores, w.members)
+        return with_absent(z, w.members.any(axis=0))
 
     return MetaLearner(init, adapt, predict)
 
@@ -88,8 +97,11 @@ _LEAST_SHARE = 1e-3
 def _sparse_logits(scores: Array, members: Array) -> Array:
     """Logits `[N, C]` of scores `[N, S]` by sparsemax attention over the real rows."""
     real = members.any(axis=1)
-    share = sparsity.sparsemax(jnp.where(real, scores, ABSENT)) @ members.astype(scores.dtype)
-    return jnp.where(members.any(axis=0), jnp.log(share + _LEAST_SHARE), ABSENT)
+    # Two below the highest is below any threshold that sparsemax can have.
+    highest = jnp.max(scores, axis=1, keepdims=True, where=real[None], initial=-jnp.inf)
+    attention = sparsity.sparsemax(jnp.where(real, scores, highest - 2.0))
+    share = attention @ members.astype(scores.dtype)
+    return with_absent(jnp.log(share + _LEAST_SHARE), members.any(axis=0))
 
 
 def _in_context(theta: PyTree, embeddings: Array, mask: Array) -> Array:
@@ -104,8 +116,7 @@ def _attend(cell: PyTree, features: Array, w: SupportMemory, steps: int) -> Arra
     real = w.members.any(axis=1)
     hidden, memory = features, jnp.zeros_like(features)
     for _ in range(steps):
-        scores = jnp.where(real, hidden @ w.embeddings.T, ABSENT)
-        read = jax.nn.softmax(scores, axis=-1) @ w.embeddings
+        read = jax.nn.softmax(hidden @ w.embeddings.T, axis=-1, where=real[None]) @ w.embeddings
         hidden, memory = lstm(cell, features, (hidden + read, memory))
         hidden = hidden + features
     return hidden

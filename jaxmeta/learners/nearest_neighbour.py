@@ -1,15 +1,16 @@
 """One nearest neighbour on the raw inputs: nothing is learned, so this is the floor."""
 
-import jax.numpy as jnp
-
+from jaxmeta._absent import with_absent
 from jaxmeta.learners.common import (
-    ABSENT,
     SupportMemory,
+    closeness,
+    max_by_class,
     one_hot_labels,
     read_support,
-    squared_distances,
 )
+from jaxmeta.networks.base import rows_of
 from jaxmeta.types import Array, Examples, MetaLearner, PyTree, Task
+from jaxmeta.validation import check_inputs
 
 
 def nearest_neighbour(*, ways: int | None = None) -> MetaLearner:
@@ -29,13 +30,13 @@ def nearest_neighbour(*, ways: int | None = None) -> MetaLearner:
         theta: PyTree, support: Examples, *, description: PyTree = None, key: Array | None = None
     ) -> SupportMemory:
         del theta, description, key
-        support = read_support(support, ways)
-        rows = support.x.reshape(len(support.x), -1)
-        return SupportMemory(rows, one_hot_labels(support, ways) > 0)
+        support = read_support(support, ways, classes_for="nearest_neighbour")
+        return SupportMemory(rows_of(support.x), one_hot_labels(support, ways) > 0)
 
     def predict(theta: PyTree, w: SupportMemory, x: Array) -> Array:
         del theta
-        closeness = -squared_distances(x.reshape(x.shape[0], -1), w.embeddings)
-        return jnp.where(w.members, closeness[:, :, None], ABSENT).max(axis=1)
+        check_inputs(x, takes_integers=False)
+        near = closeness(rows_of(x), w.embeddings, w.members.any(axis=1))
+        return with_absent(max_by_class(near, w.members), w.members.any(axis=0))
 
     return MetaLearner(init, adapt, predict)

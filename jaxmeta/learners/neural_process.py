@@ -6,8 +6,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxmeta._precision import as_one_dtype, wide
 from jaxmeta.learners.common import read_support
 from jaxmeta.networks.attention import attend
+from jaxmeta.networks.base import encoder
 from jaxmeta.networks.mlp import dense, dense_init, mlp, mlp_apply
 from jaxmeta.types import Array, Examples, MetaLearner, Network, PyTree, Task
 from jaxmeta.validation import check_positive
@@ -87,6 +89,7 @@ def neural_process(
         check_positive(latent=latent)
     if not min_std > 0:
         raise ValueError(f"neural_process needs a min_std above zero, got {min_std}.")
+    network = encoder(network, "neural_process")
     phi, locate = mlp([representation_size] * 3), mlp([representation_size] * 2)
 
     def init(key: Array, task: Task) -> PyTree:
@@ -95,7 +98,7 @@ def neural_process(
         network_key, phi_key, locate_key, latent_key, decoder_key = jax.random.split(key, 5)
         theta = {"network": network.init(network_key, x)}
         features = network.apply(theta["network"], x)
-        theta["phi"] = phi.init(phi_key, jnp.concatenate([features, y], axis=-1))
+        theta["phi"] = phi.init(phi_key, _rows(features, y))
         if attention:
             theta["locate"] = locate.init(locate_key, features)
         if latent:
@@ -112,11 +115,13 @@ def neural_process(
         theta: PyTree, support: Examples, *, description: PyTree = None, key: Array | None = None
     ) -> NeuralContext:
         del description
-        support = read_support(support, None)
+        support = read_support(support, None, network)
         _check_targets(support.y)
         real = support.mask > 0
-        features = network.apply(theta["network"], support.x)
-        rows = phi.apply(theta["phi"], jnp.concatenate([features, support.y], axis=-1))
+        # The latent is drawn from the key itself.
+        noise_key = None if key is None else jax.random.fold_in(key, 0)
+        features = network.apply(theta["network"], support.x, key=noise_key)
+        rows = phi.apply(theta["phi"], _rows(features, support.y))
         rows = jnp.where(real[:, None], rows, 0.0)
         summary, memory = rows.sum(axis=0) / jnp.maximum(real.sum(), 1), None
         if attention:
@@ -138,6 +143,11 @@ def neural_process(
         return jnp.concatenate([mean, jnp.log(min_std + jax.nn.softplus(raw))], axis=-1)
 
     return MetaLearner(init, adapt, predict)
+
+
+def _rows(features: Array, y: Array) -> Array:
+    """What phi reads of each row: its features and its targets."""
+    return jnp.concatenate(as_one_dtype(features, wide(y)), axis=-1)
 
 
 def _check_targets(y: Array) -> None:

@@ -4,13 +4,9 @@ from typing import Literal, NamedTuple
 
 import jax.numpy as jnp
 
-from jaxmeta.learners.common import (
-    ABSENT,
-    one_hot_labels,
-    read_support,
-    squared_distances,
-    unit_rows,
-)
+from jaxmeta._absent import with_absent
+from jaxmeta.learners.common import closeness, one_hot_labels, read_support, unit_rows
+from jaxmeta.networks.base import encoder
 from jaxmeta.types import Array, Examples, MetaLearner, Network, PyTree, Task
 
 
@@ -23,7 +19,10 @@ class Prototypes(NamedTuple):
 
 def class_means(features: Array, members: Array) -> Prototypes:
     """The mean of `features [S, F]` over the members `[S, C]` of each class; zeros for none."""
+    members = members.astype(features.dtype)
     counts = members.sum(axis=0)
+    # Whatever a network makes of a padded row, NaN included, is in no mean.
+    features = jnp.where(members.any(axis=1)[:, None], features, 0.0)
     return Prototypes(members.T @ features / jnp.maximum(counts, 1.0)[:, None], counts > 0)
 
 
@@ -55,9 +54,10 @@ def prototypes(
     if distance not in ("euclidean", "cosine"):
         raise ValueError(f"prototypes knows distances 'euclidean' and 'cosine', got {distance!r}.")
     cosine = distance == "cosine"
+    network = encoder(network, "prototypes")
 
-    def embed(theta: PyTree, x: Array) -> Array:
-        features = network.apply(theta["network"], x)
+    def embed(theta: PyTree, x: Array, key: Array | None = None) -> Array:
+        features = network.apply(theta["network"], x, key=key)
         return unit_rows(features) if cosine else features
 
     def init(key: Array, task: Task) -> PyTree:
@@ -69,16 +69,16 @@ def prototypes(
     def adapt(
         theta: PyTree, support: Examples, *, description: PyTree = None, key: Array | None = None
     ) -> Prototypes:
-        del description, key
-        support = read_support(support, ways)
-        return class_means(embed(theta, support.x), one_hot_labels(support, ways))
+        del description
+        support = read_support(support, ways, network, classes_for="prototypes")
+        return class_means(embed(theta, support.x, key), one_hot_labels(support, ways))
 
     def predict(theta: PyTree, w: Prototypes, x: Array) -> Array:
         features = embed(theta, x)
         if cosine:
             z = features @ unit_rows(w.means).T
         else:
-            z = -squared_distances(features, w.means)
-        return jnp.where(w.present, jnp.exp(theta["log_scale"]) * z, ABSENT)
+            z = closeness(features, w.means, w.present)
+        return with_absent(jnp.exp(theta["log_scale"]) * z, w.present)
 
     return MetaLearner(init, adapt, predict)

@@ -5,8 +5,10 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from jaxmeta.learners.common import ABSENT, one_hot_labels, read_support
+from jaxmeta._absent import with_absent
+from jaxmeta.learners.common import one_hot_labels, read_support
 from jaxmeta.learners.prototypes import Prototypes, class_means
+from jaxmeta.networks.base import encoder
 from jaxmeta.networks.mlp import mlp
 from jaxmeta.types import Array, Examples, MetaLearner, Network, PyTree, Task
 
@@ -35,6 +37,7 @@ def relation(
       Sung et al., Learning to compare: relation network for few-shot learning, arXiv:1711.06025.
     """
     compare = mlp([*hidden, 1])
+    network = encoder(network, "relation")
 
     def init(key: Array, task: Task) -> PyTree:
         network_key, compare_key = jax.random.split(key)
@@ -46,15 +49,15 @@ def relation(
     def adapt(
         theta: PyTree, support: Examples, *, description: PyTree = None, key: Array | None = None
     ) -> Prototypes:
-        del description, key
-        support = read_support(support, ways)
-        features = network.apply(theta["network"], support.x)
+        del description
+        support = read_support(support, ways, network, classes_for="relation")
+        features = network.apply(theta["network"], support.x, key=key)
         return class_means(features, one_hot_labels(support, ways))
 
     def predict(theta: PyTree, w: Prototypes, x: Array) -> Array:
         pairs = _pairs(network.apply(theta["network"], x), w.means)
-        z = compare.apply(theta["compare"], pairs).reshape(x.shape[0], -1)
-        return jnp.where(w.present, z, ABSENT)
+        z = compare.apply(theta["compare"], pairs).reshape(x.shape[0], w.means.shape[0])
+        return with_absent(z, w.present)
 
     return MetaLearner(init, adapt, predict)
 
@@ -63,4 +66,4 @@ def _pairs(features: Array, means: Array) -> Array:
     """Every row of `features [N, F]` beside every row of `means [C, F]`: `[N * C, 2 F]`."""
     shape = (features.shape[0], *means.shape)
     pair = [jnp.broadcast_to(features[:, None], shape), jnp.broadcast_to(means[None], shape)]
-    return jnp.concatenate(pair, axis=-1).reshape(-1, 2 * means.shape[-1])
+    return jnp.concatenate(pair, axis=-1).reshape(shape[0] * shape[1], 2 * means.shape[-1])

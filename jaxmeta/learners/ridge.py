@@ -5,7 +5,10 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import jax.scipy.linalg
 
-from jaxmeta.learners.common import ABSENT, one_hot_labels, read_support
+from jaxmeta._absent import with_absent
+from jaxmeta._precision import as_one_dtype
+from jaxmeta.learners.common import one_hot_labels, read_support
+from jaxmeta.networks.base import encoder
 from jaxmeta.types import Array, Examples, MetaLearner, Network, PyTree, Task
 
 
@@ -55,6 +58,7 @@ def ridge(
     for name, value in (("regulariser", regulariser), ("scale", scale)):
         if not value > 0:
             raise ValueError(f"ridge needs a {name} above zero, got {value}.")
+    network = encoder(network, "ridge")
 
     def init(key: Array, task: Task) -> PyTree:
         theta = {
@@ -68,14 +72,15 @@ def ridge(
     def adapt(
         theta: PyTree, support: Examples, *, description: PyTree = None, key: Array | None = None
     ) -> RidgeHead:
-        del description, key
-        support = read_support(support, ways)
+        del description
+        support = read_support(support, ways, network)
         targets, present = _targets(support, ways)
-        x = network.apply(theta["network"], support.x)
+        x = network.apply(theta["network"], support.x, key=key)
+        x, targets = as_one_dtype(x, targets)
         size = x.shape[-1]
-        x = x.astype(jnp.promote_types(x.dtype, jnp.float32)) / size**0.5
+        x = x / size**0.5
         if intercept:
-            x = jnp.concatenate([x, jnp.ones((len(x), 1), x.dtype)], axis=-1)
+            x = jnp.concatenate([x, jnp.ones((x.shape[0], 1), x.dtype)], axis=-1)
         # Rows of zeros, on both sides, change nothing: padding is exact.
         x = jnp.where((support.mask > 0)[:, None], x, 0.0)
         solution = _solve(x, targets, jnp.exp(theta["log_regulariser"]))
@@ -88,7 +93,7 @@ def ridge(
 
     def predict(theta: PyTree, w: RidgeHead, x: Array) -> Array:
         z = network.apply(theta["network"], x) @ w.kernel
-        return jnp.where(w.present, z + w.bias[None], ABSENT)
+        return with_absent(z + w.bias[None], w.present)
 
     return MetaLearner(init, adapt, predict)
 

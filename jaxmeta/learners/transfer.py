@@ -6,7 +6,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta import losses
-from jaxmeta.learners.common import ABSENT, one_hot_labels, read_support, unit_rows
+from jaxmeta._absent import with_absent
+from jaxmeta.learners.common import one_hot_labels, read_support, unit_rows
+from jaxmeta.networks.base import encoder
 from jaxmeta.networks.mlp import dense, dense_init
 from jaxmeta.types import Array, Examples, LossFn, MetaLearner, Network, PyTree, Task
 from jaxmeta.validation import check_positive
@@ -50,6 +52,7 @@ def transfer(
     check_positive(num_classes=num_classes, num_steps=num_steps)
     if head not in ("centroid", "logistic"):
         raise ValueError(f"transfer fits heads 'centroid' and 'logistic', got {head!r}.")
+    network = encoder(network, "transfer")
 
     def init(key: Array, task: Task) -> PyTree:
         network_key, head_key = jax.random.split(key)
@@ -65,13 +68,14 @@ def transfer(
     def adapt(
         theta: PyTree, support: Examples, *, description: PyTree = None, key: Array | None = None
     ) -> LinearHead:
-        del description, key
-        support = read_support(support, ways)
-        features = unit_rows(network.apply(theta["network"], support.x))
-        members = one_hot_labels(support, ways)
+        del description
+        support = read_support(support, ways, network, classes_for="transfer")
+        features = unit_rows(network.apply(theta["network"], support.x, key=key))
+        features = jnp.where((support.mask > 0)[:, None], features, 0.0)
+        members = one_hot_labels(support, ways).astype(features.dtype)
         present = members.sum(axis=0) > 0
         kernel = unit_rows(members.T @ features).T
-        bias = jnp.zeros(len(present))
+        bias = jnp.zeros(len(present), features.dtype)
         if head == "logistic":
             start = {"kernel": kernel, "bias": bias}
             fitted = _fit_logistic(start, features, members, present, num_steps, penalty)
@@ -83,7 +87,7 @@ def transfer(
         z = features @ w.kernel + w.bias[None]
         # Cosines need the temperature of pre-training; a fitted head has its own.
         z = z if head == "logistic" else jnp.exp(theta["log_scale"]) * z
-        return jnp.where(w.present, z, ABSENT)
+        return with_absent(z, w.present)
 
     return MetaLearner(init, adapt, predict)
 
@@ -99,9 +103,10 @@ def pretrain_objective(network: Network) -> LossFn:
       `tasks.class_batches` draws it: its query labels are training classes `[Q]` below K.
     """
 
+    network = encoder(network, "transfer")
+
     def loss_fn(theta: PyTree, task: Task, key: Array | None) -> tuple[Array, dict[str, Array]]:
-        del key
-        features = unit_rows(network.apply(theta["network"], task.query.x))
+        features = unit_rows(network.apply(theta["network"], task.query.x, key=key))
         classifier = theta["classifier"]
         weights = {"kernel": unit_rows(classifier["kernel"].T).T, "bias": classifier["bias"]}
         z = jnp.exp(theta["log_scale"]) * dense(weights, features)
@@ -118,7 +123,7 @@ def _fit_logistic(
     num_rows = jnp.maximum(members.sum(), 1.0)
 
     def objective(params: PyTree) -> Array:
-        z = jnp.where(present, dense(params, features), ABSENT)
+        z = with_absent(dense(params, features), present)
         likelihood = (members * jax.nn.log_softmax(z)).sum() / num_rows
         return 0.5 * penalty * jnp.square(params["kernel"]).sum() - likelihood
 

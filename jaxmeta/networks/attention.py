@@ -3,10 +3,8 @@
 import jax
 import jax.numpy as jnp
 
+from jaxmeta._precision import as_one_dtype, wide
 from jaxmeta.types import Array
-
-# The score of a row that must not be read: its weight is an exact zero, and so is its gradient.
-_NEVER = -1e30
 
 
 def attend(
@@ -34,10 +32,16 @@ def attend(
     References:
       Vaswani et al., Attention is all you need, arXiv:1706.03762.
     """
-    q, k, v = (rows.reshape(len(rows), num_heads, -1) for rows in (queries, keys, values))
+    queries, keys = as_one_dtype(queries, keys)
+    q, k, v = (
+        rows.reshape(rows.shape[0], num_heads, rows.shape[1] // num_heads)
+        for rows in (queries, keys, values)
+    )
     scores = jnp.einsum("nhe,she->hns", q, k) / q.shape[-1] ** 0.5
-    scores = scores.astype(jnp.promote_types(scores.dtype, jnp.float32))
+    scores = wide(scores)
     if bias is not None:
         scores = scores + bias
-    weights = jax.nn.softmax(jnp.where(mask, scores, _NEVER), axis=-1)
-    return jnp.einsum("hns,shv->nhv", weights, v).reshape(len(queries), -1)
+    # A row that must not be read has a weight of exactly zero, and so is its gradient.
+    weights = jax.nn.softmax(scores, axis=-1, where=mask[None, None])
+    weights, v = as_one_dtype(weights, v)
+    return jnp.einsum("hns,shv->nhv", weights, v).reshape(queries.shape[0], values.shape[1])

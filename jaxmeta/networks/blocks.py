@@ -8,6 +8,8 @@ from typing import Protocol
 import jax
 import jax.numpy as jnp
 
+from jaxmeta._precision import wide
+from jaxmeta._tree import Variables
 from jaxmeta.networks.task_conv import task_conv
 from jaxmeta.types import Array
 
@@ -27,9 +29,9 @@ def layer_norm(layer: Layer, x: Array, *, stride: int = 1, pool: bool = False) -
     """Each image by its own mean and variance over height, width and channels, once pooled."""
     x = _conv(layer["kernel"], x, stride)
     x = max_pool(x) if pool else x
-    wide = _widened(x)
-    mean = wide.mean(axis=(1, 2, 3), keepdims=True)
-    variance = jnp.square(wide).mean(axis=(1, 2, 3), keepdims=True) - jnp.square(mean)
+    y = wide(x)
+    mean = y.mean(axis=(1, 2, 3), keepdims=True)
+    variance = jnp.square(y).mean(axis=(1, 2, 3), keepdims=True) - jnp.square(mean)
     return _normalised(x, mean, variance, layer["scale"], layer["offset"])
 
 
@@ -51,10 +53,10 @@ def batch_norm(
     if "mean" in layer:
         mean, variance = layer["mean"] * sign, layer["variance"]
     else:
-        mean, variance = _statistics(_widened(y), mask)
+        mean, variance = _statistics(wide(y), mask)
     y = max_pool(y) if pool else y
     y = _normalised(y, mean, variance, layer["scale"] * sign, layer["offset"])
-    return y, layer | {"mean": mean * sign, "variance": variance}
+    return y, Variables(layer | {"mean": mean * sign, "variance": variance}, _STATISTICS)
 
 
 def without_statistics(layers: list[Layer]) -> list[Layer]:
@@ -72,10 +74,6 @@ def max_pool(x: Array) -> Array:
 
 def _conv(kernel: Array, x: Array, stride: int) -> Array:
     return task_conv(x, kernel.astype(x.dtype), (stride, stride), "SAME")
-
-
-def _widened(x: Array) -> Array:
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 def _statistics(y: Array, mask: Array | None) -> tuple[Array, Array]:
@@ -99,4 +97,4 @@ def _normalised(x: Array, mean: Array, variance: Array, scale: Array, offset: Ar
         jnp.expand_dims(a, range(4 - a.ndim)) for a in (mean, variance, scale, offset)
     )
     factor = jax.lax.rsqrt(jnp.maximum(variance, 0.0) + 1e-5) * scale
-    return ((_widened(x) - mean) * factor + offset).astype(x.dtype)
+    return ((wide(x) - mean) * factor + offset).astype(x.dtype)

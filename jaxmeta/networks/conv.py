@@ -7,12 +7,12 @@ fixes them, else of whatever batch is being embedded.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 
-from jaxmeta.networks.base import PairNetwork
+from jaxmeta.networks.base import PairNetwork, rows_of
 from jaxmeta.networks.blocks import (
     Block,
     Layer,
@@ -22,26 +22,9 @@ from jaxmeta.networks.blocks import (
     without_statistics,
 )
 from jaxmeta.types import Array
-from jaxmeta.validation import check_positive
+from jaxmeta.validation import check_floating, check_positive
 
 Norm = Literal["layer", "batch"]
-
-
-class BatchNormNetwork(NamedTuple):
-    """A network normalised by batch statistics, which are parameters once they are known.
-
-    Attributes:
-      init: `(key, x [N, ...]) -> params`, without statistics.
-      apply: `(params, x) -> features [N, F]`, by the statistics in params, else by those of x.
-      condition: `(params, x, mask [N]) -> (features [N, F], params)`, both by the statistics of the
-        real rows of x, which the returned params hold.
-      forget: `params -> params` without statistics.
-    """
-
-    init: Callable[[Array, Array], list[Layer]]
-    apply: Callable[[list[Layer], Array], Array]
-    condition: Callable[[list[Layer], Array, Array], tuple[Array, list[Layer]]]
-    forget: Callable[[list[Layer]], list[Layer]]
 
 
 def _batch_norm(layer: Layer, x: Array, *, stride: int = 1, pool: bool = False) -> Array:
@@ -66,7 +49,7 @@ def _encoder(
     norm: Norm,
     shapes: Callable[[int], Sequence[tuple[int, int, int]]],
     forward: Callable[[list[Layer], Array, Block], Array],
-) -> PairNetwork | BatchNormNetwork:
+) -> PairNetwork:
     """A network from its kernel shapes (given the input channels) and its forward function."""
     if norm not in _BLOCKS:
         raise ValueError(f"Encoders are normalised by 'layer' or 'batch', got norm={norm!r}.")
@@ -79,10 +62,11 @@ def _encoder(
     def apply(params: list[Layer], x: Array) -> Array:
         if x.ndim != 4:
             raise ValueError(f"A convolutional encoder reads images [N, H, W, C], got {x.shape}.")
+        check_floating(x)
         features = forward(params, x, _BLOCKS[norm])
         if 0 in features.shape[1:]:
             raise ValueError(f"Images {x.shape} are too small: pooling leaves nothing of them.")
-        return features.reshape(features.shape[0], -1)
+        return rows_of(features)
 
     def condition(params: list[Layer], x: Array, mask: Array) -> tuple[Array, list[Layer]]:
         measured = []
@@ -93,14 +77,14 @@ def _encoder(
             return y
 
         features = forward(without_statistics(params), x, measure)
-        return features.reshape(features.shape[0], -1), measured
+        return rows_of(features), measured
 
     if norm == "layer":
-        return PairNetwork(init, apply)
-    return BatchNormNetwork(init, apply, condition, without_statistics)
+        return PairNetwork(init, apply, takes_integers=False)
+    return PairNetwork(init, apply, condition, without_statistics, takes_integers=False)
 
 
-def conv4(width: int = 64, *, norm: Norm = "layer") -> PairNetwork | BatchNormNetwork:
+def conv4(width: int = 64, *, norm: Norm = "layer") -> PairNetwork:
     """The four-block encoder of the few-shot literature: conv 3x3, normalise, relu, pool.
 
     28x28 images give `[N, width]`. Layer normalisation is of what pooling leaves, a quarter of the
@@ -122,7 +106,7 @@ def conv4(width: int = 64, *, norm: Norm = "layer") -> PairNetwork | BatchNormNe
     return _encoder(norm, shapes, forward)
 
 
-def residual(width: int = 32, *, norm: Norm = "layer") -> PairNetwork | BatchNormNetwork:
+def residual(width: int = 32, *, norm: Norm = "layer") -> PairNetwork:
     """A small residual encoder: a strided 5x5 stem, then one residual block at each of 3 scales.
 
     28x28 images give `[N, 36 * width]`. The three scales have `width`, `3 * width` and

@@ -75,12 +75,12 @@ def conv_by(formulation: Formulation, x: Array, kernel: Array, geometry: Geometr
     if formulation == "patches":
         features = _patches(x, kernel.shape[1:-2], geometry)
         flat = kernel.reshape(num_tasks, -1, kernel.shape[-1])
-        rows = features.reshape(num_tasks, -1, flat.shape[1])
+        rows = features.reshape(num_tasks, math.prod(features.shape[1:-1]), flat.shape[1])
         return (rows @ flat).reshape(*features.shape[:-1], flat.shape[-1])
     if num_tasks > 1 and formulation == "loop":
         return jax.lax.map(lambda pair: _plain_conv(pair[0], pair[1], geometry), (x, kernel))
     y = _plain_conv(_channels_of_tasks(x), _channels_of_tasks(kernel), geometry, num_tasks)
-    return jnp.moveaxis(y.reshape(*y.shape[:-1], num_tasks, -1), rank + 1, 0)
+    return jnp.moveaxis(y.reshape(*y.shape[:-1], num_tasks, kernel.shape[-1]), rank + 1, 0)
 
 
 def kernel_grad_by(
@@ -88,22 +88,25 @@ def kernel_grad_by(
 ) -> Array:
     num_tasks = len(x)
     if formulation == "patches":
-        rows = _patches(x, window, geometry).reshape(num_tasks, -1, math.prod(window) * x.shape[-1])
-        flat = jnp.swapaxes(rows, 1, 2) @ y.reshape(num_tasks, -1, y.shape[-1])
-        return flat.reshape(num_tasks, *window, x.shape[-1], -1)
+        count = math.prod(y.shape[1:-1])
+        rows = _patches(x, window, geometry).reshape(
+            num_tasks, count, math.prod(window) * x.shape[-1]
+        )
+        flat = jnp.swapaxes(rows, 1, 2) @ y.reshape(num_tasks, count, y.shape[-1])
+        return flat.reshape(num_tasks, *window, x.shape[-1], y.shape[-1])
     if num_tasks > 1 and formulation == "loop":
         one = lambda pair: _plain_kernel_grad(pair[0], pair[1], geometry, window)  # noqa: E731
         return jax.lax.map(one, (x, y))
     grad = _plain_kernel_grad(
         _channels_of_tasks(x), _channels_of_tasks(y), geometry, window, num_tasks
     )
-    return jnp.moveaxis(grad.reshape(*grad.shape[:-1], num_tasks, -1), -2, 0)
+    return jnp.moveaxis(grad.reshape(*grad.shape[:-1], num_tasks, y.shape[-1]), -2, 0)
 
 
 def _channels_of_tasks(array: Array) -> Array:
     """`[B, ..., C] -> [..., B * C]`."""
     array = jnp.moveaxis(array, 0, -2)
-    return array.reshape(*array.shape[:-2], -1)
+    return array.reshape(*array.shape[:-2], array.shape[-2] * array.shape[-1])
 
 
 def _patches(x: Array, window: Sequence[int], geometry: Geometry) -> Array:

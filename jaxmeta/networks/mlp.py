@@ -1,11 +1,13 @@
 """Multi-layer perceptrons over plain pytrees."""
 
+import math
 from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 
-from jaxmeta.networks.base import PairNetwork
+from jaxmeta._precision import as_one_dtype
+from jaxmeta.networks.base import PairNetwork, rows_of
 from jaxmeta.types import Array
 from jaxmeta.validation import check_positive
 
@@ -21,15 +23,16 @@ def dense_init(key: Array, in_size: int, out_size: int, *, gain: float = 2.0) ->
 
 def dense(layer: dict[str, Array], x: Array) -> Array:
     """`x [..., in] -> [..., out]`."""
-    z = x @ layer["kernel"]
-    return z + jnp.broadcast_to(layer["bias"], z.shape)
+    x, kernel, bias = as_one_dtype(x, layer["kernel"], layer["bias"])
+    z = x @ kernel
+    return z + jnp.broadcast_to(bias, z.shape)
 
 
 def mlp_apply(
     layers: Sequence[dict[str, Array]], x: Array, *, activation: Activation = jax.nn.relu
 ) -> Array:
     """`x [N, ...] -> [N, out]`, the activation between the layers and not after the last."""
-    x = x.reshape(x.shape[0], -1)
+    x = rows_of(x)
     for layer in layers[:-1]:
         x = activation(dense(layer, x))
     return dense(layers[-1], x)
@@ -45,11 +48,11 @@ def mlp(sizes: Sequence[int], *, activation: Activation = jax.nn.relu) -> PairNe
     check_positive(**{f"sizes[{i}]": size for i, size in enumerate(sizes)})
 
     def init(key: Array, x: Array) -> list[dict[str, Array]]:
-        in_sizes = [x[0].size, *sizes[:-1]]
+        in_sizes = [math.prod(x.shape[1:]), *sizes[:-1]]
         keys = jax.random.split(key, len(sizes))
         return [dense_init(*args) for args in zip(keys, in_sizes, sizes, strict=True)]
 
     def apply(params: list[dict[str, Array]], x: Array) -> Array:
         return mlp_apply(params, x, activation=activation)
 
-    return PairNetwork(init, apply)
+    return PairNetwork(init, apply, takes_integers=False)

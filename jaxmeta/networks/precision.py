@@ -3,12 +3,11 @@
 import jax
 import jax.numpy as jnp
 
-from jaxmeta.networks.base import PairNetwork
-from jaxmeta.networks.conv import BatchNormNetwork
+from jaxmeta.networks.base import PairNetwork, as_pair
 from jaxmeta.types import Array, Network, PyTree
 
 
-def in_precision(network: Network, dtype: jax.typing.DTypeLike) -> Network:
+def in_precision(network: Network, dtype: jax.typing.DTypeLike) -> PairNetwork:
     """The network with its matrix products and convolutions in `dtype`, such as bfloat16.
 
     Parameters and images are cast on their way in and features back on their way out: what holds
@@ -20,9 +19,11 @@ def in_precision(network: Network, dtype: jax.typing.DTypeLike) -> Network:
       dtype: of parameters and of x inside `network.apply`.
 
     Returns:
-      A network with the same `init`, whose features have the dtype of x as it was given.
+      A network with the same `init`, whose features have the dtype of x as it was given, or
+      float32 if x is of integers.
     """
     dtype = jnp.dtype(dtype)
+    pair = as_pair(network)
 
     def cast(tree: PyTree) -> PyTree:
         return jax.tree.map(
@@ -30,16 +31,21 @@ def in_precision(network: Network, dtype: jax.typing.DTypeLike) -> Network:
             tree,
         )
 
-    def apply(params: PyTree, x: Array) -> Array:
-        return network.apply(cast(params), cast(x)).astype(x.dtype)
+    def as_given(features: Array, x: Array) -> Array:
+        floating = jnp.issubdtype(x.dtype, jnp.floating)
+        return features.astype(x.dtype if floating else jnp.float32)
 
-    if not isinstance(network, BatchNormNetwork):
-        return PairNetwork(network.init, apply)
+    def apply(params: PyTree, x: Array, *, key: Array | None = None) -> Array:
+        return as_given(pair.apply(cast(params), cast(x), key=key), x)
 
-    def condition(params: PyTree, x: Array, mask: Array) -> tuple[Array, PyTree]:
-        features, known = network.condition(cast(params), cast(x), mask)
-        # Statistics are new; all else stays as precise as it was.
-        pairs = zip(known, network.forget(params), strict=True)
-        return features.astype(x.dtype), [seen | given for seen, given in pairs]
+    def condition(params: PyTree, x: Array, mask: Array, *, key: Array | None = None):
+        features, known = pair.condition(cast(params), cast(x), mask, key=key)
+        return as_given(features, x), _precise_again(known, pair.forget(params))
 
-    return BatchNormNetwork(network.init, apply, condition, network.forget)
+    return pair._replace(apply=apply, condition=pair.condition and condition)
+
+
+def _precise_again(known: PyTree, given: PyTree) -> PyTree:
+    """What was measured, and all that was not as it was before it was cast."""
+    before = dict(jax.tree_util.tree_leaves_with_path(given))
+    return jax.tree_util.tree_map_with_path(lambda path, leaf: before.get(path, leaf), known)

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
+from jaxmeta._precision import as_one_dtype
 from jaxmeta.networks.formulations import (
     Formulation,
     Geometry,
@@ -101,8 +102,7 @@ def task_conv(
     geometry = Geometry(strides, pads, *dilations, formulation)
     if any(len(setting) != rank for setting in geometry[:4]):
         raise ValueError(f"task_conv needs a setting for each of {rank} axes, got {geometry}.")
-    dtype = jnp.promote_types(x.dtype, kernel.dtype)
-    x, kernel = _vary_alike(x.astype(dtype), kernel.astype(dtype))
+    x, kernel = _vary_alike(*as_one_dtype(x, kernel))
     return _conv(x[None], kernel[None], geometry)[0]
 
 
@@ -200,7 +200,8 @@ def _batched(primitive: Primitive, *alone: tuple[int, int]):
 def _fold(operand: Array, dim: int, axis: int) -> Array:
     axis %= operand.ndim - 1
     operand = jnp.moveaxis(operand, dim, axis)
-    return operand.reshape(*operand.shape[:axis], -1, *operand.shape[axis + 2 :])
+    size = operand.shape[axis] * operand.shape[axis + 1]
+    return operand.reshape(*operand.shape[:axis], size, *operand.shape[axis + 2 :])
 
 
 # x alone: images of conv, channels of kernel_grad; kernel or y alone: features.

@@ -6,8 +6,8 @@ a network makes numbers small, not zero: exact zeros come from a proximal operat
 `transforms.sparsify` puts behind `adapt`.
 """
 
+from jaxmeta._tree import is_parameter, map_parameters, parameters
 from jaxmeta.sparsity.descent import ProximalState, proximal
-from jaxmeta.sparsity.entries import is_parameter, map_parameters, parameters
 from jaxmeta.sparsity.gates import (
     Gate,
     expected_l0,

@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 
-from jaxmeta.sparsity.entries import is_parameter, map_parameters
+from jaxmeta._tree import map_parameters, new_parameters
 from jaxmeta.sparsity.operators import count_kept, kth_largest, top_k
 from jaxmeta.types import Array, Prox, PyTree
 
@@ -58,7 +59,7 @@ def learned_threshold(start: float = 0.01, *, rate: float = 1.0) -> Gate:
         raise ValueError(f"learned_threshold needs start and rate above zero, got {start}, {rate}.")
 
     def init(w: PyTree) -> PyTree:
-        return jax.tree.map(lambda leaf: jnp.zeros(()) if is_parameter(leaf) else None, w)
+        return new_parameters(lambda leaf: jnp.zeros(()), w)
 
     def apply(parameters: PyTree, w: PyTree, key: Array | None) -> PyTree:
         del key
@@ -99,13 +100,13 @@ def hard_concrete(open_share: float = 0.9, *, shared: int | None = None) -> Gate
     start = math.log(open_share / (1.0 - open_share)) + _shift()
 
     def gates_of(leaf: Array) -> Array | None:
-        if not is_parameter(leaf) or (shared is not None and jnp.ndim(leaf) < 2):
+        if shared is not None and jnp.ndim(leaf) < 2:
             return None
         mean = leaf if shared is None else leaf.mean(axis=shared, keepdims=True)
         return jnp.full_like(mean, start)
 
     def init(w: PyTree) -> PyTree:
-        return jax.tree.map(gates_of, w)
+        return new_parameters(gates_of, w)
 
     def apply(parameters: PyTree, w: PyTree, key: Array | None) -> PyTree:
         leaves, structure = jax.tree.flatten(w)
@@ -162,7 +163,7 @@ def ranked(share: float | Array, *, least: float | None = None) -> Gate:
         check_least(least)
 
     def init(w: PyTree) -> PyTree:
-        return jax.tree.map(lambda leaf: jnp.ones_like(leaf) if is_parameter(leaf) else None, w)
+        return new_parameters(jnp.ones_like, w)
 
     def apply(parameters: PyTree, w: PyTree, key: Array | None) -> PyTree:
         drawn = share if key is None or least is None else draw_share(key, least)
@@ -223,17 +224,7 @@ def sparsemax(scores: Array) -> Array:
 
         p = argmin over the simplex of |p - scores|^2 = max(scores - tau, 0)
 
-    tau follows from a sort; its derivative, and so that of p, is exact.
-
     References:
       Martins and Astudillo, From softmax to sparsemax, arXiv:1602.02068.
     """
-    ordered = -jnp.sort(-jax.lax.stop_gradient(scores), axis=-1)
-    rank = jnp.arange(1, scores.shape[-1] + 1, dtype=scores.dtype)
-    rank = jnp.broadcast_to(rank, scores.shape)
-    size = (1.0 + rank * ordered > jnp.cumsum(ordered, axis=-1)).sum(axis=-1, keepdims=True)
-    least = jnp.take_along_axis(ordered, size - 1, axis=-1)
-    # Given who is in the support, tau is linear in the scores.
-    inside = jax.lax.stop_gradient(scores) >= least
-    tau = (jnp.where(inside, scores, 0.0).sum(axis=-1, keepdims=True) - 1.0) / size
-    return jnp.where(inside, jnp.maximum(scores - tau, 0.0), 0.0)
+    return jnp.vectorize(optax.projections.projection_simplex, signature="(n)->(n)")(scores)

@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from jaxmeta.sparsity.entries import parameters
+from jaxmeta._tree import parameters
 from jaxmeta.types import Array, PyTree
 
 

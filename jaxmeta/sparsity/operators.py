@@ -20,7 +20,7 @@ from typing import Literal, get_args
 import jax
 import jax.numpy as jnp
 
-from jaxmeta.sparsity.entries import map_parameters, parameters
+from jaxmeta._tree import map_parameters, parameters
 from jaxmeta.sparsity.penalties import check_epsilon, check_ratio
 from jaxmeta.types import Array, Prox, PyTree
 

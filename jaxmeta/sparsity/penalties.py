@@ -5,7 +5,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from jaxmeta.sparsity.entries import parameters
+from jaxmeta._tree import parameters
 from jaxmeta.types import Array, Penalty, PyTree
 
 _EPS = 1e-12

@@ -20,7 +20,14 @@ import numpy as np
 from jax.experimental import checkify
 
 from jaxmeta.types import Array, Examples, MetaLearner, PyTree, Task, TaskLoss
-from jaxmeta.validation import check_examples, check_task
+from jaxmeta.validation import (
+    check_examples,
+    check_inputs,
+    check_labels,
+    check_task,
+    is_known,
+    violations,
+)
 
 
 def checked(learner: MetaLearner, *, name: str) -> MetaLearner:
@@ -50,7 +57,8 @@ def checked(learner: MetaLearner, *, name: str) -> MetaLearner:
         theta: PyTree, support: Examples, *, description: PyTree = None, key: Array | None = None
     ) -> PyTree:
         at = f"{name}.adapt"
-        _named(at, check_examples, support)
+        _named(at, check_examples, support, takes_integers=True)
+        _check_traced(at, "support", support)
         task = Task(support, support, description)
         _check_theta(at, theta, jax.eval_shape(learner.init, jax.random.key(0), task))
         w = _named(at, learner.adapt, theta, support, description=description, key=key)
@@ -58,11 +66,15 @@ def checked(learner: MetaLearner, *, name: str) -> MetaLearner:
 
     def predict(theta: PyTree, w: PyTree, x: Array) -> Array:
         at = f"{name}.predict"
+        _named(at, check_inputs, x, takes_integers=True)
+        if not is_known(x):
+            message = f"{at} was given x with values that are NaN or infinite."
+            checkify.debug_check(jnp.isfinite(x).all(), message)
         z = _checked_arrays(at, "z", _named(at, learner.predict, theta, w, x))
-        if jnp.ndim(z) != 2 or len(z) != len(x):
+        if jnp.ndim(z) != 2 or z.shape[0] != x.shape[0]:
             raise ValueError(
                 f"{at} returned z of shape {jnp.shape(z)} for x {jnp.shape(x)}; it has to be "
-                f"[{len(x)}, C], a row of logits or targets for each row of x."
+                f"[{x.shape[0]}, C], a row of logits or targets for each row of x."
             )
         if not jnp.issubdtype(z.dtype, jnp.floating):
             raise ValueError(
@@ -79,11 +91,16 @@ def checked_loss(task_loss: TaskLoss, *, name: str) -> TaskLoss:
 
     Args:
       task_loss: `(z, y, mask) -> scalar`; penalties, which take `w` alone, may be wrapped too.
+        Of classes y it is checked as well that they are columns of z.
       name: what to call the learner in the messages.
     """
     at = f"{name}.loss"
 
     def loss(*args: Any) -> Array:
+        if len(args) == 3 and jnp.ndim(args[1]) == 1:
+            z, y, mask = args
+            _named(at, check_labels, z, y, mask, name="the loss")
+            _check_traced(at, "query", Examples(jnp.zeros((y.shape[0], 1)), y, mask), z.shape[1])
         value = _checked_arrays(at, "the loss", _named(at, task_loss, *args))
         if jnp.shape(value) != () or not jnp.issubdtype(jnp.result_type(value), jnp.floating):
             raise ValueError(
@@ -93,6 +110,23 @@ def checked_loss(task_loss: TaskLoss, *, name: str) -> TaskLoss:
         return value
 
     return loss
+
+
+_RULES = {
+    "mask": "mask that holds other numbers than 1, a real row, and 0, padding",
+    "empty": "set that is empty: its mask is 0 in all rows",
+    "inputs": "inputs that are NaN or infinite",
+    "targets": "targets that are NaN or infinite",
+    "labels": "labels that are no class",
+}
+
+
+def _check_traced(at: str, what: str, rows: Examples, ways: int | None = None) -> None:
+    """What `check_examples` says of values that are known, where they are not: by `checkify`."""
+    if is_known(rows):
+        return
+    for rule, broken in violations(rows, ways).items():
+        checkify.debug_check(~broken.any(), f"{at} was given a {what} {_RULES[rule]}.")
 
 
 def _named(at: str, function: Any, *args: Any, **kwargs: Any) -> Any:

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import jax.scipy.linalg
 import numpy as np
 
-from jaxmeta.learners.common import ABSENT
+from jaxmeta._absent import with_absent
 from jaxmeta.learners.tabular.dictionary import TERMS, Dictionary
 from jaxmeta.types import Array
 
@@ -105,7 +105,7 @@ def _mean(z: Array, present: Array) -> Array:
 
 def class_probabilities(logits: Array, present: Array) -> Array:
     """Softmax over the present classes, `[..., C]`; zeros for the others."""
-    return jax.nn.softmax(jnp.where(present, logits, ABSENT), axis=-1)
+    return jax.nn.softmax(with_absent(logits, present), axis=-1)
 
 
 def _fit_path(gram: Array, members: Array, present: Array) -> tuple[Array, Array, Array]:

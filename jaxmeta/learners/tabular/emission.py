@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxmeta.learners.common import ABSENT
+from jaxmeta._absent import with_absent
 from jaxmeta.learners.tabular.bank import NUM_VIEWS, PENALTIES, Bank, class_probabilities
 from jaxmeta.learners.tabular.contrasts import choose_contrasts, say_by_contrasts, with_contrasts
 from jaxmeta.learners.tabular.dictionary import TERMS, Dictionary, term_columns
@@ -151,7 +151,7 @@ def _mix(theta: PyTree, reading: Reading, task: Array) -> _Mixture:
     best = jnp.argmin(loss)
     gap = reading.losses - reading.losses[best][None]
     deviation = jnp.sqrt(jnp.square(gap).sum(axis=1) / rows + 1e-6)
-    fitted = jax.nn.log_softmax(jnp.where(reading.present, reading.bank.logits, ABSENT), axis=-1)
+    fitted = jax.nn.log_softmax(with_absent(reading.bank.logits, reading.present), axis=-1)
     fitted = -(fitted * reading.members[None]).sum(axis=(1, 2)) / rows
     inputs = jnp.stack(
         [

@@ -5,7 +5,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxmeta.learners.common import ABSENT, one_hot_labels, read_support
+from jaxmeta._absent import with_absent
+from jaxmeta.learners.common import one_hot_labels, read_support
 from jaxmeta.learners.tabular.bank import fit_bank, view_scales
 from jaxmeta.learners.tabular.contrasts import with_contrasts
 from jaxmeta.learners.tabular.dictionary import Dictionary, build_dictionary, expand
@@ -98,7 +99,7 @@ def tabular(
         theta: PyTree, support: Examples, *, description: PyTree = None, key: Array | None = None
     ) -> EmittedTable:
         del key
-        support = read_support(support, ways)
+        support = read_support(support, ways, classes_for="tabular")
         description = _checked(support, description)
         landmarks = min(num_landmarks, len(support.y))
         reading = _read(support, description.categorical, ways, landmarks)
@@ -115,7 +116,7 @@ def tabular(
         del theta
         z = with_contrasts(expand(w.dictionary, x), w.contrasts) @ w.kernel + w.bias[None]
         z = jnp.concatenate([jnp.zeros((len(z), 1), z.dtype), z], axis=1)
-        return jnp.where(w.present, z, ABSENT)
+        return with_absent(z, w.present)
 
     return MetaLearner(init, adapt, predict)
 
@@ -139,7 +140,7 @@ def _read(support: Examples, categorical: Array, ways: int, num_landmarks: int) 
     present = members.sum(axis=0) > 0
     dictionary, terms = build_dictionary(support, categorical, members, num_landmarks=num_landmarks)
     bank = fit_bank(terms, members, view_scales(dictionary, num_landmarks))
-    log_p = jax.nn.log_softmax(jnp.where(present, bank.left_out, ABSENT), axis=-1)
+    log_p = jax.nn.log_softmax(with_absent(bank.left_out, present), axis=-1)
     reading = Reading(
         terms=terms,
         members=members,
