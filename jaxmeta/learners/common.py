@@ -64,6 +64,12 @@ def one_hot_labels(support: Examples, ways: int | None) -> Array:
     return jnp.where((support.mask > 0)[:, None], jax.nn.one_hot(support.y, columns), 0.0)
 
 
+def mean_of(rows: Array, real: Array) -> Array:
+    """The mean `[F]` of the real ones of `rows [N, F]`; zeros for none."""
+    count = real.sum(dtype=rows.dtype)
+    return jnp.where(real[:, None], rows, 0.0).sum(axis=0) / jnp.maximum(count, 1.0)
+
+
 def unit_rows(x: Array) -> Array:
     """Rows of `x [N, F]` scaled to length one, in float32 at the least.
 
@@ -138,8 +144,8 @@ def max_by_class(scores: Array, members: Array) -> Array:
     classes, scores = _classes(members), scores.T
     best = _segment_max(scores, members)
     # The derivative is that of the rows that attain it, in equal parts.
-    chosen = scores == jnp.take(best, classes, axis=0, mode="clip")
-    number = jax.ops.segment_sum(chosen.astype(scores.dtype), classes, members.shape[1])
+    chosen = (scores == jnp.take(best, classes, axis=0, mode="clip")).astype(scores.dtype)
+    number = jax.ops.segment_sum(chosen, classes, members.shape[1])
     share = chosen / jnp.take(jnp.maximum(number, 1.0), classes, axis=0, mode="clip")
     through = jax.ops.segment_sum(share * scores, classes, members.shape[1])
     return (best + (through - jax.lax.stop_gradient(through))).T

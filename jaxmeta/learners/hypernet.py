@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from jaxmeta._absent import with_absent
 from jaxmeta._precision import as_one_dtype, wide
-from jaxmeta.learners.common import one_hot_labels, read_support
+from jaxmeta.learners.common import mean_of, one_hot_labels, read_support
 from jaxmeta.learners.prototypes import class_means
 from jaxmeta.networks.base import encoder, unit_rms
 from jaxmeta.networks.mlp import dense, dense_init, mlp, mlp_apply
@@ -102,9 +102,9 @@ def hypernet(
             rows = phi.apply(theta["phi"], _rows(features, support.y))
             if support.y.ndim == 1:
                 classes, present = class_means(rows, one_hot_labels(support, out_size))
-                task.append(_masked_mean(classes, present))
+                task.append(mean_of(classes, present))
             else:
-                task.append(_masked_mean(rows, support.mask > 0))
+                task.append(mean_of(rows, support.mask > 0))
         if reads_description:
             task.append(describe.apply(theta["describe"], _vector(description))[0])
         return _Context(unit_rms(jnp.concatenate(task)), classes, present)
@@ -144,10 +144,6 @@ def _vector(description: PyTree) -> Array:
             "vector [P], or build the hypernet with source='support'."
         )
     return jnp.asarray(description, jnp.float32).reshape(1, -1)
-
-
-def _masked_mean(rows: Array, real: Array) -> Array:
-    return jnp.where(real[:, None], rows, 0.0).sum(axis=0) / jnp.maximum(real.sum(), 1)
 
 
 # Emission: an affine map of the context for each kernel (or each of its two factors) and bias.

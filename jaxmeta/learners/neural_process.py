@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta._precision import as_one_dtype, wide
-from jaxmeta.learners.common import read_support
+from jaxmeta.learners.common import mean_of, read_support
 from jaxmeta.networks.attention import attend
 from jaxmeta.networks.base import encoder
 from jaxmeta.networks.mlp import dense, dense_init, mlp, mlp_apply
@@ -123,7 +123,7 @@ def neural_process(
         features = network.apply(theta["network"], support.x, key=noise_key)
         rows = phi.apply(theta["phi"], _rows(features, support.y))
         rows = jnp.where(real[:, None], rows, 0.0)
-        summary, memory = rows.sum(axis=0) / jnp.maximum(real.sum(), 1), None
+        summary, memory = mean_of(rows, real), None
         if attention:
             keys = jnp.where(real[:, None], locate.apply(theta["locate"], features), 0.0)
             memory = RowMemory(keys, rows, real)

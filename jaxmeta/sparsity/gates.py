@@ -227,4 +227,6 @@ def sparsemax(scores: Array) -> Array:
     References:
       Martins and Astudillo, From softmax to sparsemax, arXiv:1602.02068.
     """
-    return jnp.vectorize(optax.projections.projection_simplex, signature="(n)->(n)")(scores)
+    project = jnp.vectorize(optax.projections.projection_simplex, signature="(n)->(n)")
+    with jax.numpy_dtype_promotion("standard"):  # optax divides by its integers
+        return project(scores)
