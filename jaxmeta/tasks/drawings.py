@@ -78,9 +78,9 @@ def read_drawings(path: Path | str) -> ImageClasses:
     with opened(path) as tree:
         files, left_out = _sort_out(path, tree)
         for file in files:
-            with _naming(path / file.name):
+            with _naming(path, file.name):
                 content = tree.read(file.place)
-            drawings[file.parts[-3], file.parts[-2]].append(_shrink(content, path / file.name))
+            drawings[file.parts[-3], file.parts[-2]].append(_shrink(content, path, file.name))
     if not drawings:
         raise ValueError(f"{path} holds no <alphabet>/<character>/<drawing>.png.{_count(left_out)}")
     if any(left_out[reason] for reason in _SAID):
@@ -116,14 +116,14 @@ def _sort_out(path: Path, tree: Tree) -> tuple[list[_File], dict[str, list[str]]
     while pending:
         folder, around = pending.pop()
         around = (*around, folder.place)
-        with _naming(path / folder.name):
+        with _naming(path, folder.name):
             children = tree.children(folder.place)
         hidden = 0
         for name, place in children:
-            parts = folder.parts + split(unicodedata.normalize("NFC", name))
-            file = _File(parts, f"{folder.name}/{name}".lstrip("/"), place)
+            own = split(unicodedata.normalize("NFC", name))
+            file = _File((*folder.parts, *own), f"{folder.name}/{name}".lstrip("/"), place)
             is_folder = tree.is_folder(place)
-            reason = _why_left_out(parts, is_folder, place in around)
+            reason = _why_left_out(own, is_folder, place in around)
             hidden += reason == _HIDDEN
             if reason:
                 left_out[reason].append(file.name)
@@ -153,7 +153,7 @@ def _why_left_out(parts: Parts, is_folder: bool, is_around: bool) -> str:
         return _HIDDEN
     if is_folder:
         return _LOOP if is_around else ""
-    return "" if parts[-1].lower().endswith(".png") else _NO_PNG
+    return "" if "".join(parts[-1:]).lower().endswith(".png") else _NO_PNG
 
 
 def _count(left_out: dict[str, list[str]]) -> str:
@@ -167,20 +167,25 @@ def _count(left_out: dict[str, list[str]]) -> str:
 
 
 @contextmanager
-def _naming(path: Path) -> Iterator[None]:
+def _naming(path: Path, name: str) -> Iterator[None]:
+    """Say which file or folder could not be read."""
     try:
         yield
     except OSError as error:
-        raise ValueError(f"{path} could not be read ({error}); mend or remove it.") from error
+        raise ValueError(
+            f"{path / name} could not be read ({error}); mend or remove it."
+        ) from error
 
 
-def _shrink(content: bytes, path: Path) -> np.ndarray:
+def _shrink(content: bytes, path: Path, name: str) -> np.ndarray:
     """One drawing as uint8 `[28, 28]`, averaged by area, ink 255."""
     image_module = require_pillow()
     try:
         drawing = _grey(content)
     except Exception as error:  # OSError, SyntaxError, or Pillow's own for one too large
-        raise ValueError(f"{path} is not a readable PNG ({error}); fetch it again.") from error
+        raise ValueError(
+            f"{path / name} is not a readable PNG ({error}); fetch it again."
+        ) from error
     return 255 - np.asarray(drawing.resize((SIDE, SIDE), image_module.Resampling.BOX))
 
 
