@@ -70,8 +70,8 @@ def read_drawings(path: Path | str) -> ImageClasses:
       ValueError: if there is nothing of that layout, or an image cannot be read.
 
     Warns:
-      UserWarning: if other files, drawings outside of that layout or empty folders are left out;
-        it counts them.
+      UserWarning: if other files, drawings outside of that layout or empty folders are left out,
+        or a folder is taken for a character that holds characters too; it counts them.
     """
     path = Path(path)
     drawings: dict[tuple[str, str], list[np.ndarray]] = defaultdict(list)
@@ -83,9 +83,11 @@ def read_drawings(path: Path | str) -> ImageClasses:
             drawings[file.parts[-3], file.parts[-2]].append(_shrink(content, path, file.name))
     if not drawings:
         raise ValueError(f"{path} holds no <alphabet>/<character>/<drawing>.png.{_count(left_out)}")
-    if any(left_out[reason] for reason in _SAID):
+    doubtful = _count_doubtful(files)
+    if doubtful or any(left_out[reason] for reason in _SAID):
         warnings.warn(
-            f"{path} holds drawings, <alphabet>/<character>/<drawing>.png.{_count(left_out)}",
+            f"{path} holds drawings, <alphabet>/<character>/<drawing>.png."
+            f"{_count(left_out)}{doubtful}",
             stacklevel=2,
         )
     return _stack(drawings)
@@ -158,12 +160,25 @@ def _why_left_out(parts: Parts, is_folder: bool, is_around: bool) -> str:
 
 def _count(left_out: dict[str, list[str]]) -> str:
     """The sentence that counts what is left out, with an example or two of each kind."""
-    kinds = []
-    for reason in (*_SAID, _HIDDEN, _LOOP):
-        if names := sorted(left_out[reason]):
-            examples = [*names[:2], "..."] if len(names) > 2 else names
-            kinds.append(f"{len(names)} {reason} ({', '.join(examples)})")
+    kinds = [
+        f"{len(left_out[reason])} {reason} ({_examples(left_out[reason])})"
+        for reason in (*_SAID, _HIDDEN, _LOOP)
+        if left_out[reason]
+    ]
     return f" Left out: {'; '.join(kinds)}." if kinds else ""
+
+
+def _count_doubtful(files: list[_File]) -> str:
+    """The sentence on characters that hold characters: a picture of an alphabet lies among them."""
+    characters = {file.parts[:-1] for file in files}
+    both = ["/".join(folder) for folder in characters & {folder[:-1] for folder in characters}]
+    if not both:
+        return ""
+    return f" Taken for a character, but holding characters too: {len(both)} ({_examples(both)})."
+
+
+def _examples(names: list[str]) -> str:
+    return ", ".join(sorted(names)[:2]) + ", ..." * (len(names) > 2)
 
 
 @contextmanager
