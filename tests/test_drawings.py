@@ -75,9 +75,12 @@ def zips(folder, members, rng):
         "appended to": [(name, b"old") for name in names if name[-1] != "/"] + stored,
         "without flags": stored,
     }
-    for kind, pairs in variants.items():
-        yield kind, write_zip(folder / f"{kind}.zip", pairs, zipfile.ZIP_STORED)
-    without_utf8_flags(folder / "without flags.zip")
+    files = {
+        kind: write_zip(folder / f"{kind}.zip", pairs, zipfile.ZIP_STORED)
+        for kind, pairs in variants.items()
+    }
+    without_utf8_flags(files["without flags"])
+    return files
 
 
 def _folders(name):
@@ -110,7 +113,7 @@ def test_a_tree_is_the_same_as_folder_and_as_any_zip(tmp_path, seed):
     reasons = ("not named *.png", "fewer than two folders deep", "an empty folder", "hidden or put")
     for count, reason in zip(counts, reasons, strict=True):
         assert (f" {count} {reason}" in said) == (count > 0 and any(counts[:3])), said
-    for kind, file in zips(tmp_path, members, np.random.default_rng(seed)):
+    for kind, file in zips(tmp_path, members, np.random.default_rng(seed)).items():
         packed, said_of_zip = read_and_listen(file)
         assert_equal(packed, data)
         assert said_of_zip == said, kind
@@ -182,16 +185,28 @@ def test_backslashes_part_names_in_a_folder_too(tmp_path):
     assert "2 not named *.png" in said and "1 hidden" in said
 
 
+def test_only_hidden_files_are_not_called_an_empty_folder(tmp_path):
+    for path in (
+        write_folder(tmp_path / "folder", {".a/b/1.png": b""}),
+        write_zip(tmp_path / "z.zip", {".a/b/1.png": b""}),
+    ):
+        with pytest.raises(ValueError, match=r"png\. Left out: 1 hidden .* \(\.a\)\.$"):
+            read_drawings(path)
+
+
 COPIES = PLAIN | {
     "Greek/alpha/3.png": blank(100),
+    "Greek/alpha/4.png": blank(100),
     "Greek/gamma/1.png": blank(100),
     "Runes/alpha/1.png": blank(0),
     "Runes/alpha/3.png": blank(100),
+    "Runes/alpha/4.png": blank(100),
     "Runes/beta/1.png": blank(100),
     "Runes/gamma/1.png": blank(100),
 }
 LINKS = {
     "Greek/alpha/3.png": "../beta/1.png",
+    "Greek/alpha/4.png": "../gamma/1.png",
     "Greek/gamma": "beta",
     "Runes": "./Greek/../Greek",
     "Greek/alpha/loop": "../..",
