@@ -1,6 +1,4 @@
-"""Omniglot, and any zip or folder of character drawings in its layout.
-
-    .../<alphabet>/<character>/<drawing>.png, dark ink on light paper
+"""Omniglot: 1,623 characters of 50 alphabets, each drawn by 20 people.
 
 References:
   Lake, Salakhutdinov and Tenenbaum, Human-level concept learning through probabilistic program
@@ -9,21 +7,15 @@ References:
 
 import hashlib
 import http.client
-import io
 import urllib.request
-import zipfile
-from collections import defaultdict
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
 from jaxmeta.files import write_atomically
-from jaxmeta.tasks.images import ImageClasses, require_pillow
+from jaxmeta.tasks.drawings import SIDE, read_drawings
+from jaxmeta.tasks.images import ImageClasses
 
-SIDE = 28
-"""Side of the square images, in pixels; drawings are averaged down to it (box filter)."""
+__all__ = ["SIDE", "omniglot", "read_drawings"]
 
 _SOURCE = "https://github.com/brendenlake/omniglot/raw/master/python/"
 _MD5 = {
@@ -67,77 +59,6 @@ def omniglot(
             "pass download=True (--download) on a machine with a network."
         )
     return read_drawings(archive)
-
-
-def read_drawings(path: Path | str) -> ImageClasses:
-    """Read characters from a zip or a folder laid out as `.../<alphabet>/<character>/<any>.png`.
-
-    Args:
-      path: the zip file or the folder.
-
-    Returns:
-      uint8 images `[K, M, 28, 28]`, 255 = ink, M being the drawings of the largest class.
-
-    Raises:
-      ValueError: if there is nothing of that layout, or an image cannot be read.
-    """
-    drawings: dict[tuple[str, str], list[np.ndarray]] = defaultdict(list)
-    for parts, content in sorted(_png_files(Path(path))):
-        drawings[parts[-3], parts[-2]].append(_shrink(content, "/".join(parts)))
-    if not drawings:
-        raise ValueError(f"{path} holds no <alphabet>/<character>/<drawing>.png.")
-    classes = sorted(drawings)
-    alphabets = sorted({alphabet for alphabet, _ in classes})
-    counts = np.array([len(drawings[name]) for name in classes], np.int32)
-    images = np.zeros((len(classes), counts.max(), SIDE, SIDE), np.uint8)
-    for row, name in zip(images, classes, strict=True):
-        row[: len(drawings[name])] = drawings[name]
-    return ImageClasses(
-        images=images,
-        counts=counts,
-        groups=np.array([alphabets.index(alphabet) for alphabet, _ in classes], np.int32),
-        group_names=tuple(alphabets),
-        class_names=tuple("/".join(name) for name in classes),
-    )
-
-
-def _png_files(path: Path) -> Iterator[tuple[tuple[str, ...], bytes]]:
-    """`(path parts, content)` of each drawing that lies at least two folders deep."""
-    if path.is_dir():
-        for file in path.rglob("*.png"):
-            parts = (path.name, *file.relative_to(path).parts)
-            if len(parts) >= 3:
-                yield parts, _read(file)
-        return
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for name in archive.namelist():
-                parts = tuple(name.split("/"))
-                if name.endswith(".png") and len(parts) >= 3 and parts[0] != "__MACOSX":
-                    yield parts, archive.read(name)
-    except FileNotFoundError:
-        raise ValueError(f"There is no file or folder {path}.") from None
-    except Exception as error:  # zipfile, zlib, lzma and struct raise each their own
-        raise ValueError(
-            f"{path} is not a readable zip ({error}); delete it and fetch it again."
-        ) from error
-
-
-def _read(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise ValueError(f"{file} could not be read ({error}); mend or remove it.") from error
-
-
-def _shrink(content: bytes, name: str) -> np.ndarray:
-    """One drawing as uint8 `[28, 28]`, averaged by area, ink 255."""
-    image_module = require_pillow()
-    try:
-        drawing = image_module.open(io.BytesIO(content)).convert("L")
-    except Exception as error:  # OSError, SyntaxError, or Pillow's own for one too large
-        raise ValueError(f"{name} is not a readable PNG ({error}); fetch it again.") from error
-    return 255 - np.asarray(drawing.resize((SIDE, SIDE), image_module.Resampling.BOX))
 
 
 def _download(subset: str, archive: Path) -> None:
