@@ -1,5 +1,9 @@
 """Dtypes wide enough to compute in: half precision holds neither squares nor small constants."""
 
+import functools
+from collections.abc import Callable
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -23,6 +27,20 @@ def as_one_dtype(*arrays: Array) -> list[Array]:
     dtypes = {jnp.dtype(array.dtype) for array in arrays}
     common = dtypes.pop() if len(dtypes) == 1 else max(map(at_least_float32, dtypes), key=_size)
     return [array.astype(common) for array in arrays]
+
+
+def standard_promotion(function: Callable) -> Callable:
+    """A function that mixes counts, masks and numbers freely, whatever `jax_numpy_dtype_promotion`.
+
+    For code of other libraries, and for closed-form statistics.
+    """
+
+    @functools.wraps(function)
+    def run(*args, **kwargs):
+        with jax.numpy_dtype_promotion("standard"):
+            return function(*args, **kwargs)
+
+    return run
 
 
 def _size(dtype: np.dtype) -> int:

@@ -10,6 +10,8 @@ from jaxmeta.types import Examples, Task
 
 # A bias of the wrong rank broadcasts in silence: every change of rank has to be spelt out.
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# So does one of the wrong dtype.
+jax.config.update("jax_numpy_dtype_promotion", "strict")
 # Tests compile much and compute little: without XLA's costly passes they take 2/3 of the time.
 # JAX_DISABLE_MOST_OPTIMIZATIONS=0 runs them on the code that users run.
 if "JAX_DISABLE_MOST_OPTIMIZATIONS" not in os.environ:

@@ -51,12 +51,13 @@ def batch_norm(
     kernel = layer["kernel"] * sign[None, None, None]
     y = _conv(kernel, x, stride)
     if "mean" in layer:
-        mean, variance = layer["mean"] * sign, layer["variance"]
+        mean, variance = layer["mean"] * sign.astype(layer["mean"].dtype), layer["variance"]
     else:
         mean, variance = _statistics(wide(y), mask)
     y = max_pool(y) if pool else y
     y = _normalised(y, mean, variance, layer["scale"] * sign, layer["offset"])
-    return y, Variables(layer | {"mean": mean * sign, "variance": variance}, _STATISTICS)
+    known = {"mean": mean * sign.astype(mean.dtype), "variance": variance}
+    return y, Variables(layer | known, _STATISTICS)
 
 
 def without_statistics(layers: list[Layer]) -> list[Layer]:
@@ -94,7 +95,7 @@ def _row_mean(values: Array, mask: Array | None) -> Array:
 def _normalised(x: Array, mean: Array, variance: Array, scale: Array, offset: Array) -> Array:
     """By statistics that broadcast, then scaled and offset; in the dtype of x."""
     mean, variance, scale, offset = (
-        jnp.expand_dims(a, range(4 - a.ndim)) for a in (mean, variance, scale, offset)
+        wide(jnp.expand_dims(a, range(4 - a.ndim))) for a in (mean, variance, scale, offset)
     )
     factor = jax.lax.rsqrt(jnp.maximum(variance, 0.0) + 1e-5) * scale
     return ((wide(x) - mean) * factor + offset).astype(x.dtype)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxmeta._precision import standard_promotion
 from jaxmeta._tree import map_parameters, new_parameters
 from jaxmeta.sparsity.operators import count_kept, kth_largest, top_k
 from jaxmeta.types import Array, Prox, PyTree
@@ -173,7 +174,8 @@ def ranked(share: float | Array, *, least: float | None = None) -> Gate:
 
         def gate(leaf: Array, score: Array) -> Array:
             # The difference is an exact zero; its gradient is not.
-            return leaf * ((score >= smallest) + (score - jax.lax.stop_gradient(score)))
+            chosen = (score >= smallest).astype(score.dtype)
+            return leaf * (chosen + (score - jax.lax.stop_gradient(score)))
 
         return map_parameters(gate, w, parameters)
 
@@ -227,6 +229,5 @@ def sparsemax(scores: Array) -> Array:
     References:
       Martins and Astudillo, From softmax to sparsemax, arXiv:1602.02068.
     """
-    project = jnp.vectorize(optax.projections.projection_simplex, signature="(n)->(n)")
-    with jax.numpy_dtype_promotion("standard"):  # optax divides by its integers
-        return project(scores)
+    project = standard_promotion(optax.projections.projection_simplex)
+    return jnp.vectorize(project, signature="(n)->(n)")(scores)

@@ -20,6 +20,7 @@ from typing import Literal, get_args
 import jax
 import jax.numpy as jnp
 
+from jaxmeta._precision import wide
 from jaxmeta._tree import map_parameters, parameters
 from jaxmeta.sparsity.penalties import check_epsilon, check_ratio
 from jaxmeta.types import Array, Prox, PyTree
@@ -99,7 +100,7 @@ def hard_threshold(least: int = 0, most: int | None = None) -> Prox:
         )
 
     def prox(w: PyTree, step: float | Array) -> PyTree:
-        flat = jnp.concatenate([jnp.abs(leaf).ravel() for leaf in parameters(w)])
+        flat = jnp.concatenate([jnp.abs(wide(leaf)).ravel() for leaf in parameters(w)])
         worth = (0.5 * jnp.square(flat) > step).sum()
         limits = [jnp.minimum(limit, flat.size) for limit in (least, most or flat.size)]
         smallest = kth_largest(flat, jnp.clip(worth, *limits))
@@ -149,7 +150,7 @@ def top_k(share: float | Array, *, per: Per = "all") -> Prox:
         del step
         if per != "all":
             return map_parameters(keep, w)
-        flat = jnp.concatenate([jnp.abs(leaf).ravel() for leaf in parameters(w)])
+        flat = jnp.concatenate([jnp.abs(wide(leaf)).ravel() for leaf in parameters(w)])
         threshold = kth(jax.lax.stop_gradient(flat))
         return map_parameters(lambda leaf: _keep(leaf, jnp.abs(leaf), threshold), w)
 

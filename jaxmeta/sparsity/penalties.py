@@ -5,6 +5,7 @@ import math
 import jax
 import jax.numpy as jnp
 
+from jaxmeta._precision import wide
 from jaxmeta._tree import parameters
 from jaxmeta.types import Array, Penalty, PyTree
 
@@ -15,9 +16,14 @@ def _sum(values: list[Array]) -> Array:
     return jnp.asarray(sum(values, jnp.zeros(())))
 
 
+def _wide(w: PyTree) -> list[Array]:
+    """The parameters in float32 at the least: sums of halves overflow."""
+    return [wide(leaf) for leaf in parameters(w)]
+
+
 def l1(w: PyTree) -> Array:
     """Sum of `|w_i|` (Tibshirani, 1996)."""
-    return _sum([_magnitudes(leaf).sum() for leaf in parameters(w)])
+    return _sum([_magnitudes(leaf).sum() for leaf in _wide(w)])
 
 
 def _magnitudes(leaf: Array) -> Array:
@@ -27,7 +33,7 @@ def _magnitudes(leaf: Array) -> Array:
 
 def l2(w: PyTree) -> Array:
     """Sum of `w_i^2`: small numbers, not zeros. The norm of the source document."""
-    return _sum([jnp.square(leaf).sum() for leaf in parameters(w)])
+    return _sum([jnp.square(leaf).sum() for leaf in _wide(w)])
 
 
 def elastic_net(ratio: float = 0.5) -> Penalty:
@@ -54,7 +60,7 @@ def group_lasso(axis: int = -1) -> Penalty:
     """
 
     def penalty(w: PyTree) -> Array:
-        return _sum([_group_norms(leaf, axis).sum() for leaf in parameters(w)])
+        return _sum([_group_norms(leaf, axis).sum() for leaf in _wide(w)])
 
     return penalty
 
@@ -86,7 +92,7 @@ def log_sum(epsilon: float = 0.1) -> Penalty:
       Candes, Wakin and Boyd, Enhancing sparsity by reweighted l1 minimization, arXiv:0711.1612.
     """
     check_epsilon(epsilon)
-    return lambda w: _sum([jnp.log1p(_magnitudes(leaf) / epsilon).sum() for leaf in parameters(w)])
+    return lambda w: _sum([jnp.log1p(_magnitudes(leaf) / epsilon).sum() for leaf in _wide(w)])
 
 
 def check_epsilon(epsilon: float) -> None:

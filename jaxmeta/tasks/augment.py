@@ -32,7 +32,8 @@ def affine_jitter(key: Array, x: Array, strength: float) -> Array:
         [cos * scale[:, 0], shear - sin * scale[:, 1], sin * scale[:, 0], cos * scale[:, 1]], -1
     ).reshape(num, 2, 2)
     centre = jnp.array([(height - 1) / 2, (width - 1) / 2])
-    grid = jnp.stack(jnp.meshgrid(jnp.arange(height), jnp.arange(width), indexing="ij"), -1)
+    axes = (jnp.arange(size, dtype=centre.dtype) for size in (height, width))
+    grid = jnp.stack(jnp.meshgrid(*axes, indexing="ij"), -1)
     places = jnp.einsum("nij,hwj->nihw", matrix, grid - centre[None, None])
     places = places + (shift + centre[None])[:, :, None, None]
 

@@ -84,7 +84,7 @@ def tabular_prior(
         values = jnp.where(known, drawn.seen, 0.0)
         x = jnp.stack([values, known.astype(values.dtype)], axis=1)
         mask = jnp.arange(rows) < num_rows
-        members = jax.nn.one_hot(y[:rows], classes) * mask[:, None]
+        members = jax.nn.one_hot(y[:rows], classes) * _number(mask)[:, None]
         taught = (members.sum(axis=0) > 0)[y[rows:]]
         return Task(
             support=Examples(x[:rows], jnp.where(mask, y[:rows], -1), mask.astype(x.dtype)),
@@ -112,6 +112,11 @@ def _num_terms(draws: Draws) -> Array:
     return jnp.where(draws.uniform() < 0.5, bound, 0)
 
 
+def _number(event: Array) -> Array:
+    """1 where it happened and 0 where not."""
+    return event.astype(jnp.float32)
+
+
 def _unit(x: Array) -> Array:
     """Columns of `x [N, ...]` at mean zero and variance one."""
     return (x - x.mean(axis=0, keepdims=True)) / (x.std(axis=0, keepdims=True) + 1e-6)
@@ -122,10 +127,10 @@ def _columns(draws: Draws, num_rows: int, real: Array) -> _Columns:
     num_columns = len(real)
     centres = 2.0 * draws.normal(_CLUSTERS, _LATENTS)
     member = (_CLUSTERS * draws.uniform(num_rows)).astype(jnp.int32)
-    clustered = draws.uniform() < 0.3
+    clustered = _number(draws.uniform() < 0.3)
     latent = draws.normal(num_rows, _LATENTS) + clustered * centres[member]
     own = draws.normal(num_rows, num_columns)
-    sparse = draws.uniform(_LATENTS, num_columns) < 0.4
+    sparse = _number(draws.uniform(_LATENTS, num_columns) < 0.4)
     mixture = _unit(latent @ (sparse * draws.normal(_LATENTS, num_columns)))
     hidden = jnp.tanh(1.5 * _unit(latent @ draws.normal(_LATENTS, _HIDDEN)))
     net = _unit(hidden @ draws.normal(_HIDDEN, num_columns))
@@ -140,7 +145,7 @@ def _columns(draws: Draws, num_rows: int, real: Array) -> _Columns:
 def _measure(draws: Draws, x: Array) -> _Columns:
     """Warp each column, or cut it into levels."""
     num_columns = x.shape[1]
-    shares = draws.uniform(2) * (draws.uniform(2) < 0.5)
+    shares = draws.uniform(2) * _number(draws.uniform(2) < 0.5)
     categorical = draws.uniform(num_columns) < shares[0]
     cut = categorical | (draws.uniform(num_columns) < shares[1])
     num_levels = log_uniform(draws.uniform(num_columns), 2.0, _LEVELS + 1.0).astype(jnp.int32)
@@ -171,15 +176,15 @@ def _scores(draws: Draws, x: Array, real: Array, num_classes: int) -> Array:
     families = families / (families.std(axis=(1, 2), keepdims=True) + 1e-6)
     chances = jnp.log(jnp.asarray([0.25, 0.2, 0.25, 0.2, 0.1]))
     first, second = choose(draws.uniform(2, len(rules)), chances)
-    both = draws.uniform() < 0.35
+    both = _number(draws.uniform() < 0.35)
     return (families[first] + both * families[second]) / jnp.sqrt(1.0 + both)
 
 
 def _relevant(draws: Draws, real: Array) -> Array:
     """Weights of the columns: some tasks need few, some all; magnitudes differ."""
     share = 0.1 + 1.1 * draws.uniform()
-    which = draws.uniform(len(real)) < share
-    weights = (which + 0.03) * jnp.exp(0.7 * draws.normal(len(real))) * real
+    which = _number(draws.uniform(len(real)) < share)
+    weights = (which + 0.03) * jnp.exp(0.7 * draws.normal(len(real))) * _number(real)
     return weights / (jnp.sqrt(jnp.square(weights).sum()) + 1e-6)
 
 
@@ -199,9 +204,9 @@ def _trees(draws: Draws, x: Array, real: Array, num_classes: int) -> Array:
     chances = jnp.where(real, 2.0 * jnp.log(_relevant(draws, real) + 1e-9), _NEVER)
     column = choose(draws.uniform(_TREES, _DEPTH, x.shape[1]), chances)
     cuts = 0.8 * draws.normal(_TREES, _DEPTH)
-    leaf = (x[:, column] > cuts[None]) @ (2 ** jnp.arange(_DEPTH))
+    leaf = (x[:, column] > cuts[None]).astype(jnp.int32) @ (2 ** jnp.arange(_DEPTH))
     values = draws.normal(_TREES, 2**_DEPTH, num_classes)
-    used = jnp.arange(_TREES) < 1 + _TREES * draws.uniform()
+    used = _number(jnp.arange(_TREES, dtype=jnp.float32) < 1 + _TREES * draws.uniform())
     leaves = values[jnp.arange(_TREES)[None], leaf]
     return (leaves * used[None, :, None]).sum(axis=1)
 
@@ -232,7 +237,7 @@ def _labels(draws: Draws, scores: Array, real: Array) -> Array:
     bias = 1.2 * draws.uniform() * draws.normal(scores.shape[1])
     z = strength * scores + jnp.maximum(strength, 1.0) * bias[None]
     z = jnp.where(real[None], z + gumbel(draws.uniform(*scores.shape)), _NEVER)
-    rate = 0.15 * draws.uniform() * (draws.uniform() < 0.25) * ~quiet
+    rate = 0.15 * draws.uniform() * _number((draws.uniform() < 0.25) & ~quiet)
     wrong = draws.uniform(len(scores)) < rate
     others = choose(draws.uniform(*scores.shape), jnp.where(real, 0.0, _NEVER))
     return jnp.where(wrong, others, jnp.argmax(z, axis=1)).astype(jnp.int32)

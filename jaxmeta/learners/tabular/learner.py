@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta._absent import with_absent
+from jaxmeta._precision import standard_promotion
 from jaxmeta.learners.common import one_hot_labels, read_support
 from jaxmeta.learners.tabular.bank import fit_bank, view_scales
 from jaxmeta.learners.tabular.contrasts import with_contrasts
@@ -118,7 +119,7 @@ def tabular(
         z = jnp.concatenate([jnp.zeros((len(z), 1), z.dtype), z], axis=1)
         return with_absent(z, w.present)
 
-    return MetaLearner(init, adapt, predict)
+    return MetaLearner(init, standard_promotion(adapt), standard_promotion(predict))
 
 
 def _checked(support: Examples, description: PyTree) -> TableDescription:
