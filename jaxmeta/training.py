@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxmeta import faults, sharing
+from jaxmeta import faults, optimisers, sharing
 from jaxmeta.types import Array, LossFn, MetaLearner, PyTree, Sampler, Task, TrainState
 from jaxmeta.validation import check_task
 
@@ -46,7 +46,7 @@ def init(
     check_task(task)
     init_key, root_key = jax.random.split(key)
     theta = learner.init(init_key, task)
-    return TrainState(theta, tx.init(theta), root_key, jnp.zeros((), jnp.int32))
+    return TrainState(theta, optimisers.init(tx, theta), root_key, jnp.zeros((), jnp.int32))
 
 
 def step_keys(state: TrainState) -> StepKeys:
