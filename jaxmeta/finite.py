@@ -34,7 +34,6 @@ def finite_derivative(function: Callable[..., PyTree]) -> Callable[..., PyTree]:
       function: of pytrees of arrays.
     """
 
-
     def slopes(jaxpr: Jaxpr, primals, tangents):
         return jax.jvp(partial(_evaluate, jaxpr), primals, tangents)[1]
 

@@ -147,3 +147,23 @@ def differentiable_update(
     elif reads.singular:
         program = finite.finite_derivative(program)
     return program(*given)
+
+
+def with_gradient(
+    function: Callable[[PyTree], Array], gradient: Callable[[PyTree], tuple[PyTree, PyTree]]
+) -> Callable[[PyTree], Array]:
+    """A function whose gradient is known: the first of what `gradient` returns.
+
+    A line search differentiates the loss. That of a batch is a mean over chunks and devices, whose
+    gradient is a mean likewise, and not what differentiating the first mean gives on each device.
+    """
+
+    @jax.custom_jvp
+    def known(params: PyTree) -> Array:
+        return function(params)
+
+    @known.defjvp
+    def rule(primals, tangents):
+        return function(*primals), optax.tree.vdot(gradient(*primals)[0], *tangents)
+
+    return known

@@ -19,6 +19,7 @@ Gradient = Callable[[PyTree, Task, Array, Array], tuple[PyTree, Metrics]]
 
 _TOO_SMALL_TO_MATTER = 2**20
 _CACHE_BYTES = 12 * 2**20
+_MEAN_LOSS = "the mean loss, for the optimiser"
 
 
 class StepKeys(NamedTuple):
@@ -66,7 +67,8 @@ def make_step(
     Args:
       loss_fn: `(theta, task, key) -> (loss, metrics)` for one task, as `meta_objective` returns;
         if it has a parameter named `step` it is given the outer step.
-      tx: the optimiser that `init` was given.
+      tx: the optimiser that `init` was given. One that asks for the loss (`value`, `grad`,
+        `value_fn`) is given that of the whole batch.
       tasks_per_chunk: tasks whose gradient is computed at once; the batch is gone through in
         chunks, and the result is the same in less memory. By default `chunk_size` chooses.
       on_bad_task: what to do about a task whose loss or gradient is NaN or infinite, as it is
@@ -84,7 +86,7 @@ def make_step(
 
     Raises:
       ValueError: for another `on_bad_task`; when the step is traced, if the chunks do not
-        divide T.
+        divide T, or if the optimiser asks for more than there is.
 
     Examples:
       >>> step = jax.jit(make_step(meta_objective(learner, losses.cross_entropy), tx))
@@ -96,33 +98,52 @@ def make_step(
     def loss_of_task(theta: PyTree, task: Task, key: Array, step: Array) -> tuple[Array, Metrics]:
         return loss_fn(theta, task, key, **({"step": step} if takes_step else {}))
 
-    def mean_loss(theta, tasks: Task, keys: Array, step: Array) -> tuple[Array, Metrics]:
-        per_task = jax.vmap(loss_of_task, in_axes=(None, 0, 0, None))(theta, tasks, keys, step)
-        loss, metrics = jax.tree.map(lambda values: values.mean(axis=0), per_task)
-        return loss, metrics
-
-    gradient = jax.grad(mean_loss, has_aux=True)
-    if on_bad_task is not None:
-        gradient = faults.masked_gradient(mean_loss, loss_of_task)
-
     def step(state: TrainState, tasks: Task) -> tuple[TrainState, Metrics]:
+        reads = optimisers.reads(tx, state.opt_state, state.theta)
+        gradient = _mean_gradient(loss_of_task, on_bad_task, reads.value or reads.value_fn)
         num_tasks = jax.tree.leaves(tasks)[0].shape[0] * sharing.num_shares()
         keys = sharing.split_for_share(step_keys(state).noise, num_tasks)
         size = tasks_per_chunk
         if size is None:
             size = chunk_size(gradient, state.theta, tasks, keys, state.step)
-        means = _in_chunks(gradient, size, state.theta, tasks, keys, state.step)
-        grads, metrics, *share = sharing.mean_over_shares(means)
-        if share:
+
+        def means_at(theta: PyTree) -> tuple[PyTree, Metrics]:
+            means = _in_chunks(gradient, size, theta, tasks, keys, state.step)
+            grads, metrics, *share = sharing.mean_over_shares(means)
+            if not share:
+                return grads, metrics
             stop = on_bad_task == "raise"
-            grads, metrics = faults.over_good(
+            return faults.over_good(
                 grads, metrics, *share, num_tasks=num_tasks, step=state.step, stop=stop
             )
-        updates, opt_state = tx.update(grads, state.opt_state, state.theta)
-        theta = optax.apply_updates(state.theta, updates)
+
+        grads, metrics = means_at(state.theta)
+        value = metrics.pop(_MEAN_LOSS, jnp.zeros(()))
+        value_fn = optimisers.with_gradient(lambda theta: means_at(theta)[1][_MEAN_LOSS], means_at)
+        updates, opt_state = optimisers.update(
+            tx, grads, state.opt_state, state.theta, grad=grads, value=value, value_fn=value_fn
+        )
+        theta = optimisers.apply_updates(state.theta, updates)
         return TrainState(theta, opt_state, state.key, state.step + 1), metrics
 
     return step
+
+
+def _mean_gradient(loss_of_task, on_bad_task: str | None, with_loss: bool) -> Gradient:
+    """Of a batch, with metrics; the loss is one of them if the optimiser asks for it."""
+
+    def mean_loss(theta, tasks: Task, keys: Array, step: Array) -> tuple[Array, Metrics]:
+        per_task = jax.vmap(reporting, in_axes=(None, 0, 0, None))(theta, tasks, keys, step)
+        loss, metrics = jax.tree.map(lambda values: values.mean(axis=0), per_task)
+        return loss, metrics
+
+    def reporting(theta, task: Task, key: Array, step: Array) -> tuple[Array, Metrics]:
+        loss, metrics = loss_of_task(theta, task, key, step)
+        return loss, metrics | ({_MEAN_LOSS: loss} if with_loss else {})
+
+    if on_bad_task is None:
+        return jax.grad(mean_loss, has_aux=True)
+    return faults.masked_gradient(mean_loss, reporting)
 
 
 def _in_chunks(gradient: Gradient, size: int, theta: PyTree, tasks: Task, keys: Array, step: Array):
