@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxmeta.sparsity import is_parameter
+from jaxmeta._tree import is_parameter, merge, parameter_mask, split
 from jaxmeta.types import Array, PyTree
 from jaxmeta.validation import check_positive
 
@@ -147,8 +147,7 @@ def forward_over_reverse(objective: Objective) -> Callable[[PyTree, PyTree], PyT
             return at(w, moving)
 
         _, (along_w, along_context) = jax.jvp(both, (w,), (v,))
-        nothing = jax.tree.map(lambda leaf: np.zeros(leaf.shape, jax.dtypes.float0), constant)
-        return along_w, merge(along_context, nothing)
+        return along_w, merge(along_context, _no_gradient(constant))
 
     gradient.defvjp(forward, backward)
     return gradient
@@ -201,7 +200,7 @@ def evolve(
         theta, data, key = saved
         if key is None:
             raise ValueError("differentiate='evolution' draws noise: hand adapt a key.")
-        moving, constant = split(theta, is_parameter)
+        moving, constant = split(theta, parameter_mask(theta))
 
         def value(moving):
             w, _ = split(function(merge(moving, constant), data), is_parameter)
@@ -216,23 +215,17 @@ def evolve(
 
         keys = jax.random.split(key, mode.num_pairs)
         estimate, _ = jax.lax.scan(pair, optax.tree.zeros_like(moving), keys)
-        nothing = jax.tree.map(lambda leaf: np.zeros(leaf.shape, jax.dtypes.float0), constant)
-        return merge(estimate, nothing), None, None
+        return merge(estimate, _no_gradient(constant)), None, None
 
     estimated.defvjp(forward, backward)
     return estimated
 
 
-def split(tree: PyTree, chosen: Callable[[Array], bool]) -> tuple[PyTree, PyTree]:
-    """A tree as two of its shape: the chosen leaves, and the others; None in the other's places."""
-    return (
-        jax.tree.map(lambda leaf: leaf if chosen(leaf) else None, tree),
-        jax.tree.map(lambda leaf: None if chosen(leaf) else leaf, tree),
-    )
+def _no_gradient(tree: PyTree) -> PyTree:
+    """Zeros of the types that JAX wants for the gradients of these leaves."""
 
+    def zeros(leaf: Array) -> Any:
+        inexact = jnp.issubdtype(leaf.dtype, jnp.inexact)
+        return jnp.zeros_like(leaf) if inexact else np.zeros(leaf.shape, jax.dtypes.float0)
 
-def merge(one: PyTree, other: PyTree) -> PyTree:
-    """The tree that `split` took apart."""
-    return jax.tree.map(
-        lambda a, b: b if a is None else a, one, other, is_leaf=lambda leaf: leaf is None
-    )
+    return jax.tree.map(zeros, tree)

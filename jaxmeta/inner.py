@@ -17,12 +17,14 @@ exact, cheap or estimated as `differentiate` says:
 """
 
 import math
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from jaxmeta import finite, optimisers
 from jaxmeta.differentiation import (
     Differentiate,
     Evolution,
@@ -77,6 +79,7 @@ def descend(
     *,
     count: Array | None = None,
     trajectory: bool = False,
+    key: Array | None = None,
 ) -> PyTree:
     """`w_K`, from `start`, by descent on `objective(w, context)`.
 
@@ -89,25 +92,33 @@ def descend(
       count: `[]` int, how many of the steps this descent takes; all by default. It is data: under
         vmap each task has its own, in one program.
       trajectory: return `w_1 ... w_K` stacked, `[K, ...]`, instead of the last.
+      key: for an objective with noise, `(w, context, key=...) -> scalar`: step k is given
+        `fold_in(key, k)`, the same one when it is computed again. The implicit gradient is that of
+        one objective, not of one for each step: there it has no noise.
 
     Returns:
       A pytree like `start`.
+
+    Raises:
+      ValueError: if the optimiser asks for what is not at hand, or if a descent by line search is
+        to be differentiated step by step.
     """
     mode = resolve(descent.differentiate)
-    step = _make_step(objective, context, descent, mode, count)
-    carry = (start, descent.tx.init(start))
+    carry = (start, optimisers.init(descent.tx, start))
+    reads = optimisers.reads(descent.tx, carry[1], start)
+    make_step = partial(_make_step, objective, descent=descent, reads=reads, count=count)
     if isinstance(mode, Implicit):
         if trajectory:
             raise ValueError("The implicit gradient is of the last point; it has no trajectory.")
-        frozen = jax.lax.stop_gradient(context)
-        step = _make_step(objective, frozen, descent, mode, count)
+        step = make_step(jax.lax.stop_gradient(context), mode=mode)
         (solution, _), _ = _scan(step, jax.lax.stop_gradient(carry), descent.num_steps)
         return differentiate_implicitly(objective, jax.lax.stop_gradient(solution), context, mode)
+    step = make_step(context, mode=mode, key=key)
     if isinstance(mode, Truncated):
         # Two scans: one that chose by k would keep what every step computes.
         num_exact = min(mode.last, descent.num_steps)
         num_cheap = descent.num_steps - num_exact
-        cheap = _make_step(objective, context, descent, "first_order", count)
+        cheap = make_step(context, mode="first_order", key=key)
         carry, early = _scan(cheap, carry, num_cheap)
         (last, _), late = _scan(step, carry, num_exact, num_cheap)
         path = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), early, late)
@@ -116,24 +127,49 @@ def descend(
     return path if trajectory else last
 
 
-def _make_step(objective, context, descent: Descent, mode, count):
+def _make_step(objective, context, *, descent: Descent, reads, count, mode, key=None):
     """`(carry, k) -> (carry, w)`, one inner step."""
-    mixed = mode in ("mixed", "nested_mixed")
-    gradient = forward_over_reverse(objective) if mixed else jax.grad(objective)
+    if key is not None:
+        # A key is an argument like the rest of the context: rules of derivatives close over none.
+        noisy, objective = objective, lambda w, given: noisy(w, given[0], key=given[1])
+    value_and_grad = _value_and_grad(objective, reads, mode)
+    first_order = mode == "first_order"
 
     def step(carry: tuple[PyTree, PyTree], k: Array) -> tuple[tuple[PyTree, PyTree], PyTree]:
-        w, state = carry
-        grad = gradient(w, context)
-        if mode == "first_order":
-            grad = jax.lax.stop_gradient(grad)
-        updates, state = _safe_update(descent.tx, grad, state, w)
-        moved = (optax.apply_updates(w, updates), state)
+        w, state = carry = finite.bounded_cotangent(carry) if reads.singular else carry
+        given = context if key is None else (context, jax.random.fold_in(key, k))
+        value, grad = value_and_grad(w, given)
+        if first_order:
+            value, grad, given = jax.lax.stop_gradient((value, grad, given))
+        updates, state = optimisers.differentiable_update(
+            descent.tx,
+            reads,
+            grad,
+            state,
+            w,
+            value=value,
+            value_fn=lambda w: objective(w, given),
+            first_order=first_order,
+        )
+        moved = (optimisers.apply_updates(w, updates), state)
         alive = _alive(grad, k, count, descent.tolerance)
         if alive is not None:
             moved = jax.tree.map(lambda new, old: jnp.where(alive, new, old), moved, carry)
         return moved, moved[0]
 
     return step
+
+
+def _value_and_grad(objective: Objective, reads: optimisers.Reads, mode):
+    """The objective and its gradient in w; the one is a constant where no optimiser reads it."""
+    if mode in ("mixed", "nested_mixed"):
+        gradient = forward_over_reverse(objective)
+        value = objective if reads.value else lambda w, context: jnp.zeros(())
+        return lambda w, context: (value(w, context), gradient(w, context))
+    both = jax.value_and_grad(objective)
+    if reads.value:
+        return both
+    return lambda w, context: (lambda v, g: (jax.lax.stop_gradient(v), g))(*both(w, context))
 
 
 def _alive(grad: PyTree, k: Array, count: Array | None, tolerance: float) -> Array | None:
@@ -146,27 +182,6 @@ def _alive(grad: PyTree, k: Array, count: Array | None, tolerance: float) -> Arr
         far = jax.lax.stop_gradient(optax.tree.norm(grad)) > tolerance
         alive = far if alive is None else alive & far
     return alive
-
-
-def _safe_update(tx: optax.GradientTransformation, grad, state, w):
-    """`tx.update` whose derivative is finite at gradients of zero, where Adam's square root is not.
-
-    The values are those of `tx`; the derivative is taken at a gradient of 1e-16 where it is zero.
-    Optimisers without floating-point state, plain gradient descent among them, take no roots.
-    """
-    if not any(jnp.issubdtype(leaf.dtype, jnp.inexact) for leaf in jax.tree.leaves(state)):
-        return tx.update(grad, state, w)
-    nudged = jax.tree.map(lambda g: jnp.where(g == 0, jnp.asarray(1e-16, g.dtype), g), grad)
-    smooth = tx.update(nudged, state, w)
-    exact = jax.lax.stop_gradient(tx.update(grad, state, w))
-    return jax.tree.map(_value_of, exact, smooth)
-
-
-def _value_of(value: Array, derivative: Array) -> Array:
-    """The value of one array with the derivative of another."""
-    if not jnp.issubdtype(value.dtype, jnp.inexact):
-        return value
-    return derivative + jax.lax.stop_gradient(value - derivative)
 
 
 def _run(step, carry, num_steps: int, mode):

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxmeta import faults, sharing
+from jaxmeta import faults, optimisers, sharing
 from jaxmeta._batches import check_batch, classes_read
 from jaxmeta._tree import merge, parameter_mask, split
 from jaxmeta.types import Array, LossFn, MetaLearner, PyTree, Sampler, Task, TrainState
@@ -21,6 +21,7 @@ Gradient = Callable[[PyTree, Task, Array, Array], tuple[PyTree, Metrics]]
 
 _TOO_SMALL_TO_MATTER = 2**20
 _CACHE_BYTES = 12 * 2**20
+_MEAN_LOSS = "the mean loss, for the optimiser"
 
 
 class StepKeys(NamedTuple):
@@ -49,7 +50,7 @@ def init(
     init_key, root_key = jax.random.split(key)
     theta = learner.init(init_key, task)
     moving, _ = split(theta, parameter_mask(theta))
-    return TrainState(theta, tx.init(moving), root_key, jnp.zeros((), jnp.int32))
+    return TrainState(theta, optimisers.init(tx, moving), root_key, jnp.zeros((), jnp.int32))
 
 
 def step_keys(state: TrainState) -> StepKeys:
@@ -69,7 +70,8 @@ def make_step(
     Args:
       loss_fn: `(theta, task, key) -> (loss, metrics)` for one task, as `meta_objective` returns;
         if it has a parameter named `step` it is given the outer step.
-      tx: the optimiser that `init` was given.
+      tx: the optimiser that `init` was given. One that asks for the loss (`value`, `grad`,
+        `value_fn`) is given that of the whole batch.
       tasks_per_chunk: tasks whose gradient is computed at once; the batch is gone through in
         chunks, and the result is the same in less memory. By default `chunk_size` chooses.
       on_bad_task: what to do about a task whose loss or gradient is NaN or infinite, as it is
@@ -87,9 +89,9 @@ def make_step(
 
     Raises:
       ValueError: for another `on_bad_task`; when the step is traced, if the chunks do not
-        divide T, or for a list of tasks or a single one; when it is called and not traced, also
-        for tasks that are not well-formed: labels that are no class, NaN, a mask of other numbers
-        than 0 and 1.
+        divide T, if the optimiser asks for more than there is, or for a list of tasks or a single
+        one; when it is called and not traced, also for tasks that are not well-formed: labels that
+        are no class, NaN, a mask of other numbers than 0 and 1.
 
     Examples:
       >>> step = jax.jit(make_step(meta_objective(learner, losses.cross_entropy), tx))
@@ -101,39 +103,40 @@ def make_step(
     def loss_at(theta: PyTree, task: Task, key: Array, step: Array) -> tuple[Array, Metrics]:
         return loss_fn(theta, task, key, **({"step": step} if takes_step else {}))
 
-    def gradient_given(fixed: PyTree) -> Gradient:
-        """The gradient in the parameters of theta; its other leaves are fixed."""
+    def step(state: TrainState, tasks: Task) -> tuple[TrainState, Metrics]:
+        _check_tasks(tasks, lambda task: loss_at(state.theta, task, state.key, state.step))
+        moving, fixed = split(state.theta, parameter_mask(state.theta))
 
         def loss_of_task(moving: PyTree, task: Task, key: Array, step: Array):
             return loss_at(merge(moving, fixed), task, key, step)
 
-        def mean_loss(moving: PyTree, tasks: Task, keys: Array, step: Array):
-            per_task = jax.vmap(loss_of_task, in_axes=(None, 0, 0, None))(moving, tasks, keys, step)
-            loss, metrics = jax.tree.map(lambda values: values.mean(axis=0), per_task)
-            return loss, metrics
-
-        if on_bad_task is not None:
-            return faults.masked_gradient(mean_loss, loss_of_task)
-        return jax.grad(mean_loss, has_aux=True)
-
-    def step(state: TrainState, tasks: Task) -> tuple[TrainState, Metrics]:
-        _check_tasks(tasks, lambda task: loss_at(state.theta, task, state.key, state.step))
-        moving, fixed = split(state.theta, parameter_mask(state.theta))
-        gradient = gradient_given(fixed)
+        reads = optimisers.reads(tx, state.opt_state, moving)
+        gradient = _mean_gradient(loss_of_task, on_bad_task, reads.value or reads.value_fn)
         num_tasks = jax.tree.leaves(tasks)[0].shape[0] * sharing.num_shares()
         keys = sharing.split_for_share(step_keys(state).noise, num_tasks)
         size = tasks_per_chunk
         if size is None:
             size = chunk_size(gradient, moving, tasks, keys, state.step)
-        means = _in_chunks(gradient, size, moving, tasks, keys, state.step)
-        grads, metrics, *share = sharing.mean_over_shares(means)
-        if share:
+
+        def means_at(moving: PyTree) -> tuple[PyTree, Metrics]:
+            means = _in_chunks(gradient, size, moving, tasks, keys, state.step)
+            grads, metrics, *share = sharing.mean_over_shares(means)
+            if not share:
+                return grads, metrics
             stop = on_bad_task == "raise"
-            grads, metrics = faults.over_good(
+            return faults.over_good(
                 grads, metrics, *share, num_tasks=num_tasks, step=state.step, stop=stop
             )
-        updates, opt_state = tx.update(grads, state.opt_state, moving)
-        theta = merge(optax.apply_updates(moving, updates), fixed)
+
+        grads, metrics = means_at(moving)
+        value = metrics.pop(_MEAN_LOSS, jnp.zeros(()))
+        value_fn = optimisers.with_gradient(
+            lambda moving: means_at(moving)[1][_MEAN_LOSS], means_at
+        )
+        updates, opt_state = optimisers.update(
+            tx, grads, state.opt_state, moving, grad=grads, value=value, value_fn=value_fn
+        )
+        theta = merge(optimisers.apply_updates(moving, updates), fixed)
         return TrainState(theta, opt_state, state.key, state.step + 1), metrics
 
     return step
@@ -143,6 +146,23 @@ def _check_tasks(tasks: Any, loss_of: Callable[[Task], Any]) -> None:
     """Raise ValueError unless the tasks are a batch; tasks of a type of one's own are let be."""
     if isinstance(tasks, Task | list | tuple | Iterator):
         check_batch(tasks, lambda one: classes_read(loss_of, one))
+
+
+def _mean_gradient(loss_of_task, on_bad_task: str | None, with_loss: bool) -> Gradient:
+    """Of a batch, with metrics; the loss is one of them if the optimiser asks for it."""
+
+    def mean_loss(theta, tasks: Task, keys: Array, step: Array) -> tuple[Array, Metrics]:
+        per_task = jax.vmap(reporting, in_axes=(None, 0, 0, None))(theta, tasks, keys, step)
+        loss, metrics = jax.tree.map(lambda values: values.mean(axis=0), per_task)
+        return loss, metrics
+
+    def reporting(theta, task: Task, key: Array, step: Array) -> tuple[Array, Metrics]:
+        loss, metrics = loss_of_task(theta, task, key, step)
+        return loss, metrics | ({_MEAN_LOSS: loss} if with_loss else {})
+
+    if on_bad_task is None:
+        return jax.grad(mean_loss, has_aux=True)
+    return faults.masked_gradient(mean_loss, reporting)
 
 
 def _in_chunks(gradient: Gradient, size: int, theta: PyTree, tasks: Task, keys: Array, step: Array):

@@ -8,7 +8,6 @@ from jaxmeta.learners.gradient import (
     maml,
     maml_plus_plus,
     meta_sgd,
-    multi_step_objective,
     reptile,
     reptile_objective,
 )
@@ -16,6 +15,7 @@ from jaxmeta.learners.hypernet import hypernet
 from jaxmeta.learners.in_context import in_context
 from jaxmeta.learners.learned_init import learned_init
 from jaxmeta.learners.matching import matching
+from jaxmeta.learners.multi_step import multi_step_objective
 from jaxmeta.learners.nearest_neighbour import nearest_neighbour
 from jaxmeta.learners.neural_process import neural_process
 from jaxmeta.learners.prototypes import prototypes

@@ -10,7 +10,7 @@ import optax
 from jaxmeta import losses
 from jaxmeta._absent import with_absent
 from jaxmeta.learners.common import one_hot_labels, read_support
-from jaxmeta.networks.base import encoder
+from jaxmeta.networks.base import encoder, takes_key
 from jaxmeta.networks.mlp import mlp, mlp_apply
 from jaxmeta.transforms import LearnedOptimiser, fine_tune
 from jaxmeta.types import Array, Examples, MetaLearner, Network, PyTree, Task, TaskLoss
@@ -59,7 +59,7 @@ def cavia(
       Zintgraf et al., Fast context adaptation via meta-learning, arXiv:1810.03642.
     """
     check_positive(context_size=context_size)
-    network = encoder(network, "cavia")
+    noisy, network = takes_key(network), encoder(network, "cavia")
 
     def columns(support: Examples) -> int:
         if support.y.ndim == 2:
@@ -90,13 +90,18 @@ def cavia(
             present = one_hot_labels(support, ways).sum(axis=0) > 0
         return Context(jnp.zeros(context_size), present)
 
-    def predict(theta: PyTree, w: Context, x: Array) -> Array:
-        features = network.apply(theta["network"], x)
+    def predict(theta: PyTree, w: Context, x: Array, *, key: Array | None = None) -> Array:
+        features = network.apply(theta["network"], x, key=key)
         if film:
             features = features * (1.0 + w.context @ theta["film"])[None]
         context = jnp.broadcast_to(w.context, (x.shape[0], context_size))
         rows = jnp.concatenate([features, context], axis=-1)
         return with_absent(mlp_apply(theta["decoder"], rows), w.present)
 
+    def predict_support(theta: PyTree, w: Context, support: Examples, *, key: Array | None = None):
+        return predict(theta, w, support.x, key=key), w
+
+    if noisy:
+        options = {"predict_support": predict_support, **options}
     start = MetaLearner(init, adapt, predict)
     return fine_tune(start, loss, optax.sgd(rate) if tx is None else tx, num_steps, **options)

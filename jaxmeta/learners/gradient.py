@@ -1,7 +1,6 @@
 """Learning by gradient, by the names of the papers: each is `fine_tune` around a start."""
 
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 from typing import Any, Literal
 
 import jax
@@ -10,9 +9,10 @@ import optax
 
 from jaxmeta import inner, losses
 from jaxmeta.learners.learned_init import NetworkParameters, learned_init, predict_by_head
-from jaxmeta.masking import blank_padding
+from jaxmeta.networks.base import as_pair, encoder, takes_key
 from jaxmeta.transforms import LearnedOptimiser, fine_tune, learned_rates
 from jaxmeta.types import Array, Examples, LossFn, MetaLearner, Network, PyTree, Task, TaskLoss
+from jaxmeta.validation import check_examples
 
 
 def maml(
@@ -42,9 +42,20 @@ def maml(
         normalised by its own, which is transductive, and what the paper did.
       **options: of `fine_tune`.
 
+    Raises:
+      ValueError: if a setting does not exist, or the gradient is implicit and `proximity` is zero:
+        it does not see the start, and the start is all that theta is.
+
     References:
       Finn, Abbeel and Levine, Model-agnostic meta-learning, arXiv:1703.03400.
     """
+    mode = inner.resolve(options.get("differentiate", "full"))
+    if isinstance(mode, inner.Implicit) and options.get("proximity", 0.0) == 0:
+        raise ValueError(
+            "differentiate='implicit' with proximity=0 cannot learn a start: the implicit gradient "
+            "does not see it, unless a proximal term ties the solution to it. Give proximity a "
+            "value above zero (imaml has 0.5), or differentiate otherwise."
+        )
     if statistics not in ("support", "query"):
         raise ValueError(f"maml takes statistics of 'support' or 'query', got {statistics!r}.")
     tuned = fine_tune(
@@ -52,7 +63,7 @@ def maml(
         loss,
         optax.sgd(rate) if tx is None else tx,
         num_steps,
-        predict_support=_with_statistics(network),
+        predict_support=_support_prediction(network),
         **options,
     )
     return tuned if statistics == "support" else _forget_statistics(network, tuned)
@@ -64,6 +75,7 @@ def fomaml(network: Network, **options: Any) -> MetaLearner:
     References:
       Finn, Abbeel and Levine, Model-agnostic meta-learning, arXiv:1703.03400, section 5.2.
     """
+    _check_free("fomaml", options, "differentiate")
     return maml(network, differentiate="first_order", **options)
 
 
@@ -73,6 +85,7 @@ def anil(network: Network, **options: Any) -> MetaLearner:
     References:
       Raghu et al., Rapid learning or feature reuse?, arXiv:1909.09157.
     """
+    _check_free("anil", options, "where")
     return maml(network, where=_head_alone, **options)
 
 
@@ -87,6 +100,7 @@ def meta_sgd(network: Network, *, rate: float = 0.1, **options: Any) -> MetaLear
     References:
       Li et al., Meta-SGD: learning to learn quickly for few-shot learning, arXiv:1707.09835.
     """
+    _check_free("meta_sgd", options, "tx")
     return maml(network, tx=learned_rates(rate), **options)
 
 
@@ -111,9 +125,24 @@ def imaml(
 def reptile(network: Network, **options: Any) -> MetaLearner:
     """MAML's adaptation, trained by `reptile_objective`. Options of `maml`.
 
+    Raises:
+      ValueError: for options of parameters that would not learn: a `LearnedOptimiser`, since
+        the objective does not see the steps, and `where`, since what does not move has no update.
+
     References:
       Nichol, Achiam and Schulman, On first-order meta-learning algorithms, arXiv:1803.02999.
     """
+    _check_free("reptile", options, "differentiate")
+    if isinstance(options.get("tx"), LearnedOptimiser):
+        raise ValueError(
+            "Reptile moves theta towards the adapted weights whatever way led there: the "
+            "parameters of tx would not learn. Give it an optax optimiser, or take maml."
+        )
+    if options.get("where") is not None:
+        raise ValueError(
+            "Reptile moves theta where the inner steps move w: what `where` leaves out would not "
+            "learn. Leave it out, or take maml(where=...)."
+        )
     return maml(network, differentiate="first_order", **options)
 
 
@@ -133,12 +162,18 @@ def reptile_objective(
     Returns:
       `(theta, task, key) -> (loss, metrics)`, for `make_step`; `accuracy` is that of the query
       rows before they are learnt from.
+
+    Raises:
+      ValueError: as `reptile`, and for `trajectory`: the objective reads the last step.
     """
+    _check_free("reptile_objective", options, "trajectory")
     learner = reptile(network, num_steps=num_steps, ways=ways, **options)
     start = learned_init(network, ways=ways, head=options.get("head", "shared"))
 
     def loss_fn(theta: PyTree, task: Task, key: Array | None) -> tuple[Array, dict[str, Array]]:
         del key
+        check_examples(task.query, "query", ways=ways, takes_integers=True)
+        check_examples(task.support, ways=ways, takes_integers=True)
         rows = Examples(*map(jnp.concatenate, zip(task.support, task.query, strict=True)))
         first = start.adapt(theta, rows)
         last = jax.lax.stop_gradient(learner.adapt(theta, rows))
@@ -160,78 +195,37 @@ def maml_plus_plus(
     References:
       Antoniou, Edwards and Storkey, How to train your MAML, arXiv:1810.09502.
     """
+    _check_free("maml_plus_plus", options, "tx")
     rates = learned_rates(rate, per="leaf", num_steps=num_steps)
     return maml(network, tx=rates, num_steps=num_steps, **options)
 
 
-def multi_step_objective(
-    build: Callable[..., MetaLearner],
-    task_loss: TaskLoss = losses.cross_entropy,
-    *,
-    multi_step_until: int = 0,
-    second_order_from: int = 0,
-    metrics: Mapping[str, TaskLoss] = MappingProxyType({}),
-) -> LossFn:
-    """MAML++'s objective: the query loss after every inner step, then more and more of the last.
+def _check_free(name: str, options: Mapping[str, Any], *settled: str) -> None:
+    """Raise ValueError if the options hold what the learner of that name settles itself."""
+    for option in settled:
+        if option in options:
+            raise ValueError(
+                f"{name} settles {option} itself, and was given {option}={options[option]!r}: "
+                f"leave it out, or choose it in maml."
+            )
 
-        L = sum_k v_k(step) task_loss(predict(w_k, x_query), y_query)
 
-    The weights v start equal and, at outer step `multi_step_until`, are all on the last. Before
-    outer step `second_order_from` the inner gradients are constants.
+def _support_prediction(network: Network) -> Callable[..., tuple[Array, PyTree]] | None:
+    """For `fine_tune`: draws noise, and leaves the support set's batch statistics in w.
 
-    Args:
-      build: makes the learner from the keywords `differentiate` and `trajectory` of `fine_tune`,
-        such as `functools.partial(maml_plus_plus, network)`.
-      task_loss: `(z, y, mask) -> scalar`.
-      multi_step_until: outer steps over which the weights wander to the last inner step.
-      second_order_from: outer step of the first exact gradient.
-      metrics: further `(z, y, mask) -> scalar`, of the last inner step, by name.
-
-    Returns:
-      `(theta, task, key, step=0) -> (loss, metrics)`, for `make_step`.
-
-    References:
-      Antoniou, Edwards and Storkey, How to train your MAML, arXiv:1810.09502.
+    None for a network without either.
     """
-    exact, cheap = (build(differentiate=d, trajectory=True) for d in ("full", "first_order"))
-
-    def losses_of(learner: MetaLearner, theta: PyTree, task: Task, key: Array | None):
-        path = learner.adapt(theta, task.support, description=task.description, key=key)
-        query = blank_padding(task.query)
-        z = jax.vmap(lambda w: learner.predict(theta, w, query.x))(path)
-        mask = losses.answerable(z[-1], query.y, query.mask)
-        report = {name: metric(z[-1], query.y, mask) for name, metric in metrics.items()}
-        return jax.vmap(lambda z: task_loss(z, query.y, mask))(z), report
-
-    def loss_fn(
-        theta: PyTree, task: Task, key: Array | None, step: Array | int = 0
-    ) -> tuple[Array, dict[str, Array]]:
-        both = [
-            lambda theta, learner=learner: losses_of(learner, theta, task, key)
-            for learner in (cheap, exact)
-        ]
-        if second_order_from:
-            each, report = jax.lax.cond(step < second_order_from, *both, theta)
-        else:
-            each, report = both[1](theta)
-        early = jnp.maximum(0.0, 1.0 - step / multi_step_until) if multi_step_until else 0.0
-        loss = (1.0 - early) * each[-1] + early * each.mean()
-        return loss, report | {"loss": loss, "task_loss": each[-1]}
-
-    return loss_fn
-
-
-def _with_statistics(network: Network) -> Callable[..., tuple[Array, PyTree]] | None:
-    """For `fine_tune`: leaves the support set's batch statistics in w; None if there are none."""
-    condition = getattr(network, "condition", None)
-    if condition is None:
+    pair = encoder(network)
+    if pair.condition is None and not takes_key(network):
         return None
 
     def predict_support(
-        theta: PyTree, w: NetworkParameters, support: Examples
+        theta: PyTree, w: NetworkParameters, support: Examples, *, key: Array | None = None
     ) -> tuple[Array, NetworkParameters]:
         del theta
-        features, body = condition(w.body, support.x, support.mask)
+        if pair.condition is None:
+            return predict_by_head(w, pair.apply(w.body, support.x, key=key)), w
+        features, body = pair.condition(w.body, support.x, support.mask, key=key)
         return predict_by_head(w, features), w._replace(body=body)
 
     return predict_support
@@ -250,6 +244,6 @@ def _forget_statistics(network: Network, learner: MetaLearner) -> MetaLearner:
 
 
 def _without_statistics(network: Network, w: NetworkParameters) -> tuple[PyTree, PyTree]:
-    """Body and head as they were before `_with_statistics`."""
-    forget = getattr(network, "forget", None)
+    """Body and head as they were before the statistics were kept."""
+    forget = as_pair(network).forget
     return (w.body if forget is None else forget(w.body)), w.head

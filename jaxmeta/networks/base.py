@@ -69,6 +69,11 @@ def as_pair(network: Network) -> PairNetwork:
     )
 
 
+def takes_key(network: Network) -> bool:
+    """Whether a network can draw noise."""
+    return is_linen(network) or "key" in inspect.signature(network.apply).parameters
+
+
 def _with_key(function: Callable[..., Any]) -> Callable[..., Any]:
     if "key" in inspect.signature(function).parameters:
         return function
@@ -191,7 +196,12 @@ def chain(*networks: Network) -> PairNetwork:
             for pair, each in zip(pairs, params, strict=True)
         ]
 
-    takes_integers = pairs[0].takes_integers if pairs else True
-    if all(pair.condition is None for pair in pairs):
-        return PairNetwork(init, apply, takes_integers=takes_integers)
-    return PairNetwork(init, apply, condition, forget, takes_integers)
+    keeps_statistics = any(pair.condition is not None for pair in pairs)
+    noiseless = not any(map(takes_key, networks))
+    return PairNetwork(
+        init,
+        (lambda params, x: apply(params, x)) if noiseless else apply,
+        condition if keeps_statistics else None,
+        forget if keeps_statistics else None,
+        pairs[0].takes_integers if pairs else True,
+    )

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from jaxmeta.networks.base import PairNetwork, as_pair
+from jaxmeta.networks.base import PairNetwork, as_pair, takes_key
 from jaxmeta.types import Array, Network, PyTree
 
 
@@ -42,7 +42,10 @@ def in_precision(network: Network, dtype: jax.typing.DTypeLike) -> PairNetwork:
         features, known = pair.condition(cast(params), cast(x), mask, key=key)
         return as_given(features, x), _precise_again(known, pair.forget(params))
 
-    return pair._replace(apply=apply, condition=pair.condition and condition)
+    return pair._replace(
+        apply=apply if takes_key(network) else (lambda params, x: apply(params, x)),
+        condition=pair.condition and condition,
+    )
 
 
 def _precise_again(known: PyTree, given: PyTree) -> PyTree:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import optax
 
+from jaxmeta import optimisers
 from jaxmeta.types import Array, Prox, PyTree
 
 
@@ -53,14 +54,14 @@ def proximal(
         return ProximalState(tx.init(params), jnp.zeros((), jnp.int32))
 
     def update(
-        updates: PyTree, state: PyTree, params: PyTree | None = None
+        updates: PyTree, state: PyTree, params: PyTree | None = None, **extra
     ) -> tuple[PyTree, PyTree]:
         if params is None:
             raise ValueError("proximal moves parameters: call update(updates, state, params).")
-        updates, wrapped = tx.update(updates, state.wrapped, params)
+        updates, wrapped = optimisers.update(tx, updates, state.wrapped, params, **extra)
         step = (rate(state.count) if callable(rate) else rate) * eta
         target = prox(optax.apply_updates(params, updates), step)
         # Where the target is zero, parameters plus update are exactly zero.
         return optax.tree.sub(target, params), ProximalState(wrapped, state.count + 1)
 
-    return optax.GradientTransformation(init, update)
+    return optimisers.like(tx, init, update)

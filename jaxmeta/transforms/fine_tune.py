@@ -1,5 +1,6 @@
 """`fine_tune`: gradient steps on `w` over the support set, around any learner."""
 
+import inspect
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -8,8 +9,9 @@ import jax.numpy as jnp
 import optax
 
 from jaxmeta import inner
+from jaxmeta._tree import parameter_mask, split
 from jaxmeta.masking import blank_padding
-from jaxmeta.sparsity import is_parameter
+from jaxmeta.transforms.tied import check_tied
 from jaxmeta.types import Array, Examples, MetaLearner, PyTree, Task, TaskLoss
 from jaxmeta.validation import check_positive
 
@@ -44,7 +46,7 @@ def fine_tune(
     proximity: float = 0.0,
     count: Callable[[Examples], Array] | None = None,
     tolerance: float = 0.0,
-    predict_support: Callable[[PyTree, PyTree, Examples], tuple[Array, PyTree]] | None = None,
+    predict_support: Callable[..., tuple[Array, PyTree]] | None = None,
     trajectory: bool = False,
 ) -> MetaLearner:
     """Adapt, then descend on the loss of the support set in `w`.
@@ -59,8 +61,8 @@ def fine_tune(
     Args:
       learner: any learner.
       loss: `(z, y, mask) -> scalar` on the support rows.
-      tx: any optax optimiser, or a `LearnedOptimiser`. Adam is safe as it is: derivatives stay
-        finite where its square root meets a gradient of zero.
+      tx: any optax optimiser, or a `LearnedOptimiser`. Derivatives stay finite where a root or a
+        norm in it meets a gradient of zero; one that asks for the loss is given it.
       num_steps: steps K; the most of them, where `count` or `tolerance` stops earlier.
       differentiate: how meta-optimisation sees the steps, see `jaxmeta.inner`.
       where: `w -> tree of bools` (or a prefix of it), which entries move; all by default.
@@ -69,11 +71,16 @@ def fine_tune(
         number: one program for all numbers of steps.
       tolerance: a task stops once the norm of its gradient is this or less.
       predict_support: `(theta, w, support) -> (z, w)`, in place of `predict` on the support rows,
-        where `w` is to leave with something of them, such as normalisation statistics.
+        where `w` is to leave with something of them, such as normalisation statistics. One that
+        takes a keyword `key` has noise, such as dropout: where `adapt` is given a key, each step
+        draws its own (the implicit gradient, that of one objective, has none); what `w` leaves
+        with is drawn without.
       trajectory: give `w_1 ... w_K` stacked, `[K, ...]` on every leaf, for losses of every step.
 
     Raises:
-      ValueError: if `num_steps`, `proximity`, `tolerance` or `differentiate` is out of range.
+      ValueError: if `num_steps`, `proximity`, `tolerance` or `differentiate` is out of range; if
+        the gradient is implicit, and there is a trajectory or a learned optimiser, or, at `init`,
+        a part of theta that would have no gradient.
 
     References:
       Finn, Abbeel and Levine, Model-agnostic meta-learning, arXiv:1703.03400.
@@ -86,7 +93,16 @@ def fine_tune(
         )
     mode = inner.resolve(differentiate)
     evolved = isinstance(mode, inner.Evolution)
+    implicit = isinstance(mode, inner.Implicit)
     learned = isinstance(tx, LearnedOptimiser)
+    if implicit and (learned or trajectory):
+        raise ValueError(
+            "differentiate='implicit' is the gradient of the last point, whatever way led there: "
+            + ("the parameters of tx would not learn." if learned else "it has no trajectory.")
+            + " Differentiate otherwise, or leave "
+            + ("tx an optax optimiser." if learned else "trajectory=False.")
+        )
+    noisy = predict_support is not None and _takes_key(predict_support)
     on_support = predict_support or (
         lambda theta, w, support: (learner.predict(theta, w, support.x), w)
     )
@@ -98,14 +114,28 @@ def fine_tune(
 
     def init(key: Array, task: Task) -> PyTree:
         theta = learner.init(key, task)
-        if not learned:
-            return theta
-        w = learner.adapt(theta, task.support, description=task.description)
-        return Tuned(theta, tx.init(_moving_and_fixed(w, where)[0]))
 
-    def objective(moving: PyTree, context: tuple[PyTree, PyTree, PyTree, Examples]) -> Array:
+        def start(theta: PyTree) -> PyTree:
+            w = learner.adapt(theta, task.support, description=task.description)
+            return _moving_and_fixed(w, where)[0]
+
+        def outcome(theta: PyTree) -> Array:
+            w = adapt(theta, task.support, description=task.description)
+            return predict(theta, w, task.support.x)
+
+        if implicit and not proximity:
+            check_tied(start, outcome, theta)
+        return Tuned(theta, tx.init(start(theta))) if learned else theta
+
+    def objective(
+        moving: PyTree,
+        context: tuple[PyTree, PyTree, PyTree, Examples],
+        *,
+        key: Array | None = None,
+    ) -> Array:
         theta, fixed, anchor, support = context
-        z, _ = on_support(theta, inner.merge(moving, fixed), support)
+        noise = {} if key is None else {"key": key}
+        z, _ = on_support(theta, inner.merge(moving, fixed), support, **noise)
         error = loss(z, support.y, support.mask)
         if proximity:
             distance = optax.tree.norm(optax.tree.sub(moving, anchor), squared=True)
@@ -115,6 +145,7 @@ def fine_tune(
     def tune(theta: PyTree, given: tuple[Examples, PyTree, Array | None]) -> PyTree:
         support, description, key = given
         key, noise_key = (key, None) if key is None or not learned else jax.random.split(key)
+        key, step_key = (key, None) if key is None or not noisy else jax.random.split(key)
         theta, optimiser = parts(theta, noise_key)
         w = learner.adapt(theta, support, description=description, key=key)
         moving, fixed = _moving_and_fixed(w, where)
@@ -126,6 +157,7 @@ def fine_tune(
             inner.Descent(optimiser, num_steps, "full" if evolved else differentiate, tolerance),
             count=None if count is None else count(support),
             trajectory=trajectory,
+            key=step_key,
         )
 
         def finish(moving: PyTree) -> PyTree:
@@ -188,9 +220,13 @@ def learned_rates(
     return LearnedOptimiser(init, build)
 
 
+def _takes_key(function: Callable[..., object]) -> bool:
+    return "key" in inspect.signature(function).parameters
+
+
 def _moving_and_fixed(w: PyTree, where: Callable[[PyTree], PyTree] | None) -> tuple[PyTree, PyTree]:
     """The entries that descent moves, and the rest; None in each other's places."""
-    moves = jax.tree.map(is_parameter, w)
+    moves = parameter_mask(w)
     if where is not None:
         chosen = jax.tree.map(
             lambda choice, part: jax.tree.map(lambda _: bool(choice), part), where(w), w
@@ -201,7 +237,4 @@ def _moving_and_fixed(w: PyTree, where: Callable[[PyTree], PyTree] | None) -> tu
             "fine_tune was left with nothing to move: w has no floating-point entry that `where` "
             "selects."
         )
-    return (
-        jax.tree.map(lambda leaf, move: leaf if move else None, w, moves),
-        jax.tree.map(lambda leaf, move: None if move else leaf, w, moves),
-    )
+    return split(w, moves)

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import optax
 
+from jaxmeta import optimisers
 from jaxmeta.sparsity import Gate
 from jaxmeta.transforms.fine_tune import LearnedOptimiser
 from jaxmeta.types import Array, PyTree
@@ -40,10 +41,12 @@ def gated(tx: optax.GradientTransformation | LearnedOptimiser, gate: Gate) -> Le
     def build(parameters: GatedUpdates, key: Array | None) -> optax.GradientTransformation:
         inner = tx.build(parameters.optimiser, key) if learned else tx
 
-        def update(updates: PyTree, state: PyTree, params: PyTree = None) -> tuple[PyTree, PyTree]:
-            updates, state = inner.update(updates, state, params)
+        def update(
+            updates: PyTree, state: PyTree, params: PyTree = None, **extra
+        ) -> tuple[PyTree, PyTree]:
+            updates, state = optimisers.update(inner, updates, state, params, **extra)
             return gate.apply(parameters.gate, updates, key), state
 
-        return optax.GradientTransformation(inner.init, update)
+        return optimisers.like(inner, inner.init, update)
 
     return LearnedOptimiser(init, build)

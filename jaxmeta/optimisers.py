@@ -1,0 +1,169 @@
+"""Optax optimisers as the inner and the outer loop take their steps: fed, and differentiable.
+
+Some optimisers ask for more than the gradient: the loss (`value`), the gradient as it came
+(`grad`) and the loss as a function (`value_fn`). All three are at hand in both loops.
+"""
+
+import inspect
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxmeta import finite
+from jaxmeta.types import Array, PyTree
+
+_AT_HAND = frozenset({"value", "grad", "value_fn"})
+
+_NO_REVERSE = (
+    "The inner optimiser has a loop of unknown length, such as the line search of optax.lbfgs, "
+    "through which there is no derivative: use differentiate='first_order', 'implicit' or "
+    "'evolution', or an optimiser without a line search (optax.lbfgs(rate, linesearch=None))."
+)
+
+
+class Reads(NamedTuple):
+    """What the update of an optimiser does with what it is given.
+
+    Attributes:
+      value: whether it reads the loss.
+      value_fn: whether it evaluates the loss elsewhere, as a line search does.
+      loops: whether it has a loop of unknown length, which has no derivative in reverse.
+      singular: whether it takes a root, a quotient or the like, whose slope can be infinite.
+    """
+
+    value: bool
+    value_fn: bool
+    loops: bool
+    singular: bool
+
+
+def init(tx: optax.GradientTransformation, params: PyTree) -> PyTree:
+    """`tx.init(params)`; optax mixes types as `jax_numpy_dtype_promotion="standard"` allows."""
+    with jax.numpy_dtype_promotion("standard"):
+        return tx.init(params)
+
+
+def update(
+    tx: optax.GradientTransformation, updates: PyTree, state: PyTree, params: PyTree, /, **extra
+) -> tuple[PyTree, PyTree]:
+    """`tx.update`, given those of the extra arguments that it takes: `(updates, state)`."""
+    given = {name: extra[name] for name in _taken(tx) & extra.keys()}
+    with jax.numpy_dtype_promotion("standard"):
+        return tx.update(updates, state, params, **given)
+
+
+def like(tx: optax.GradientTransformation, init, update) -> optax.GradientTransformation:
+    """A transformation around another; `update(grad, state, params, **extra)` is to pass on."""
+    if _taken(tx):
+        return optax.GradientTransformationExtraArgs(init, update)
+    return optax.GradientTransformation(init, lambda g, state, w=None: update(g, state, w))
+
+
+def _taken(tx: optax.GradientTransformation) -> frozenset[str]:
+    """The extra arguments that an update takes by name; a chain takes all and hands them on."""
+    parameters = inspect.signature(tx.update).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return _AT_HAND
+    return _AT_HAND & parameters.keys()
+
+
+def reads(tx: optax.GradientTransformation, state: PyTree, params: PyTree) -> Reads:
+    """Look at what the update of an optimiser does, by tracing it once.
+
+    Raises:
+      ValueError: if it asks for what is not at hand.
+    """
+    called = []
+
+    def value_fn(params: PyTree) -> Array:
+        called.append(True)
+        return sum(leaf.sum() for leaf in jax.tree.leaves(params))
+
+    def program(value: Array, grad: PyTree, state: PyTree, params: PyTree) -> PyTree:
+        return update(tx, grad, state, params, value=value, grad=grad, value_fn=value_fn)
+
+    dtype = jnp.result_type(*jax.tree.leaves(params))
+    try:
+        jaxpr = jax.make_jaxpr(program)(jnp.zeros((), dtype), params, state, params).jaxpr
+    except (AttributeError, TypeError) as error:
+        raise ValueError(
+            "This optimiser asks for what the library does not have. To update it is given the "
+            "gradient, its state and the parameters, and value, grad and value_fn if it takes "
+            f"them; it says: {error}. Use an optimiser that these are enough for."
+        ) from error
+    value = jaxpr.invars[0]
+    return Reads(
+        value=any(value is atom for eqn in jaxpr.eqns for atom in eqn.invars),
+        value_fn=bool(called),
+        loops="while" in finite.operations(jaxpr),
+        singular=finite.is_singular(jaxpr),
+    )
+
+
+def apply_updates(params: PyTree, updates: PyTree) -> PyTree:
+    """`params + updates`, each in the type of the parameter."""
+    with jax.numpy_dtype_promotion("standard"):
+        return optax.apply_updates(params, updates)
+
+
+def differentiable_update(
+    tx: optax.GradientTransformation,
+    reads: Reads,
+    grad: PyTree,
+    state: PyTree,
+    params: PyTree,
+    *,
+    value: Array,
+    value_fn: Callable[[PyTree], Array],
+    first_order: bool = False,
+) -> tuple[PyTree, PyTree]:
+    """`update` with the values of `tx`, and a derivative that is finite, see `finite`.
+
+    Args:
+      tx: the optimiser.
+      reads: what it does, see `reads`.
+      grad: the gradient of `value_fn` at `params`.
+      state: of the optimiser.
+      params: where it is.
+      value: the loss there.
+      value_fn: the loss.
+      first_order: steps are constants, as they have to be where a loop has no derivative.
+
+    Raises:
+      ValueError: if it is differentiated and the optimiser has a loop of unknown length.
+    """
+
+    def program(grad, state, params, value):
+        return update(tx, grad, state, params, value=value, grad=grad, value_fn=value_fn)
+
+    given = (grad, state, params, value)
+    if reads.loops and first_order:
+        given = jax.lax.stop_gradient(given)
+    elif reads.loops:
+        program = finite.no_derivative(program, _NO_REVERSE)
+    elif reads.singular:
+        program = finite.finite_derivative(program)
+    return program(*given)
+
+
+def with_gradient(
+    function: Callable[[PyTree], Array], gradient: Callable[[PyTree], tuple[PyTree, PyTree]]
+) -> Callable[[PyTree], Array]:
+    """A function whose gradient is known: the first of what `gradient` returns.
+
+    A line search differentiates the loss. That of a batch is a mean over chunks and devices, whose
+    gradient is a mean likewise, and not what differentiating the first mean gives on each device.
+    """
+
+    @jax.custom_jvp
+    def known(params: PyTree) -> Array:
+        return function(params)
+
+    @known.defjvp
+    def rule(primals, tangents):
+        return function(*primals), optax.tree.vdot(gradient(*primals)[0], *tangents)
+
+    return known
