@@ -9,64 +9,27 @@ import numpy as np
 import optax
 import pytest
 import references
+from zoo import (
+    LEARNERS,
+    NET,
+    draw_sinusoid,
+    hypernet,
+    in_context,
+    logits,
+    neural_process,
+    sinusoid,
+    task_loss,
+)
 
 import jaxmeta
 from jaxmeta import learners, losses, meta_objective, networks, sparsity, training, transforms
 from jaxmeta import tasks as families
 from jaxmeta.types import Examples, Task
 
-NET = networks.mlp([8])
-hypernet = functools.partial(learners.hypernet, NET, hidden=(5,), context_size=6)
-in_context = functools.partial(learners.in_context, NET, size=8, num_heads=2)
-neural_process = functools.partial(
-    learners.neural_process, NET, representation_size=6, hidden=(7,), num_heads=2
-)
-LEARNERS = {
-    "matching": learners.matching(NET, ways=3),
-    "matching full context": learners.matching(NET, ways=3, full_context=True),
-    "matching sparsemax": learners.matching(NET, ways=3, attention="sparsemax", scale=2.0),
-    "prototypes euclidean": learners.prototypes(NET, ways=3),
-    "prototypes cosine": learners.prototypes(NET, ways=3, distance="cosine"),
-    "nearest neighbour": learners.nearest_neighbour(ways=3),
-    "transfer centroid": learners.transfer(NET, num_classes=4, ways=3),
-    "transfer logistic": learners.transfer(
-        NET, num_classes=4, ways=3, head="logistic", num_steps=300, penalty=0.1
-    ),
-    "hypernet support": hypernet(out_size=3),
-    "hypernet description": hypernet(out_size=3, source="description"),
-    "hypernet both": hypernet(out_size=3, source="both"),
-    "hypernet low rank": hypernet(out_size=3, rank=2),
-    "hypernet regression": hypernet(out_size=1),
-    "ridge of few rows": learners.ridge(NET, ways=3),
-    "ridge of many rows": learners.ridge(networks.mlp([4]), ways=3),
-    "ridge regression": learners.ridge(NET, regulariser=0.1),
-    "relation": learners.relation(NET, hidden=(6,), ways=3),
-    "neural process regression": neural_process(),
-    "neural process attentive regression": neural_process(attention=True),
-    "neural process latent regression": neural_process(attention=True, latent=3),
-    "in context": in_context(ways=3),
-    "in context regression": in_context(num_layers=1),
-    "maml": learners.maml(NET, num_steps=2, rate=0.3, ways=3),
-    "maml separate heads": learners.maml(NET, num_steps=2, rate=0.3, ways=3, head="separate"),
-    "maml regression": learners.maml(NET, num_steps=2, rate=0.01, loss=losses.squared_error),
-    "fomaml": learners.fomaml(NET, num_steps=2, rate=0.3, ways=3),
-    "anil": learners.anil(NET, num_steps=2, rate=0.3, ways=3, differentiate="nested"),
-    "meta_sgd": learners.meta_sgd(NET, num_steps=2, rate=0.3, ways=3, differentiate="mixed"),
-    "maml++": learners.maml_plus_plus(NET, num_steps=2, rate=0.3, ways=3),
-    "imaml": learners.imaml(NET, num_steps=150, rate=0.1, proximity=2.0, ways=3),
-    "cavia": learners.cavia(NET, num_steps=2, hidden=(), context_size=3, ways=3),
-    "cavia_film": learners.cavia(NET, num_steps=2, hidden=(), context_size=3, ways=3, film=True),
-}
 ORDER_MATTERS = ["matching full context"]
 NOTHING_TO_LEARN = ["nearest neighbour"]
 FIRST_ORDER = ["fomaml"]  # its gradient is not the derivative of its loss
-sinusoid = families.sinusoids(shots=6, queries=5)
 KEY = jax.random.key(0)
-
-
-def logits(learner, theta, task):
-    w = learner.adapt(theta, task.support, description=task.description)
-    return learner.predict(theta, w, task.query.x)
 
 
 @functools.cache
@@ -78,10 +41,9 @@ def jitted(name):
 @functools.cache
 def jitted_gradient(name):
     """`(theta, task, None) -> (loss, metrics), gradient` of the meta-objective, logits included."""
-    task_loss = losses.squared_error if "regression" in name else losses.cross_entropy
     # The penalty is there for the padded rows that a `w` may hold: they must not count either.
     loss_fn = meta_objective(
-        LEARNERS[name], task_loss, sparsity.l1, eta=1e-3, metrics={"z": lambda z, y, mask: z}
+        LEARNERS[name], task_loss(name), sparsity.l1, eta=1e-3, metrics={"z": lambda z, y, mask: z}
     )
     return jax.jit(jax.value_and_grad(loss_fn, has_aux=True))
 
@@ -95,10 +57,6 @@ def name(request):
 def draw(name, make_task):
     """`draw(seed) -> task` of the kind that the learner is for."""
     return make_task if "regression" not in name else draw_sinusoid
-
-
-def draw_sinusoid(seed):
-    return sinusoid(jax.random.key(seed))
 
 
 @pytest.fixture

@@ -1,0 +1,314 @@
+"""Networks of flax and our own: what is no parameter is not trained; a row alone; noise."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from jaxmeta import (
+    Examples,
+    Task,
+    checkpoint,
+    evaluate,
+    learners,
+    losses,
+    make_step,
+    meta_objective,
+    networks,
+    sparsity,
+    training,
+    transforms,
+)
+
+KEY = jax.random.key(0)
+WAYS = 3
+
+
+class Linen(nn.Module):
+    """With frozen running statistics, and dropout where there is a stream for it."""
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.BatchNorm(use_running_average=True)(nn.Dense(6)(x))
+        return nn.Dropout(0.5, deterministic=not self.has_rng("dropout"))(nn.relu(x))
+
+
+class LinenCounts(nn.Module):
+    """With a counter and a cached value beside its parameters."""
+
+    @nn.compact
+    def __call__(self, x):
+        calls = self.variable("counters", "calls", lambda: jnp.zeros((), jnp.int32))
+        scale = self.variable("cache", "scale", lambda: jnp.full((6,), 2.0))
+        return nn.Dense(6)(x) * scale.value + calls.value.astype(x.dtype)
+
+
+class LinenSwitch(nn.Module):
+    """Told by an argument whether to draw noise."""
+
+    @nn.compact
+    def __call__(self, x, deterministic: bool = False):
+        return nn.Dropout(0.5, deterministic=deterministic)(nn.Dense(6)(x))
+
+
+class Nnx(nnx.Module):
+    """With everything that is no parameter."""
+
+    def __init__(self, rngs):
+        self.layer = nnx.Linear(4, 6, rngs=rngs)
+        self.norm = nnx.BatchNorm(6, rngs=rngs)
+        self.drop = nnx.Dropout(0.5, rngs=rngs)
+        self.calls = nnx.Variable(jnp.zeros((), jnp.int32))
+        self.last = nnx.Linear(6, 5, rngs=rngs)
+
+    def __call__(self, x):
+        self.calls[...] = self.calls[...] + 1
+        return self.last(self.drop(nnx.relu(self.norm(self.layer(x)))))
+
+
+class NnxOff(Nnx):
+    """The same with its dropout switched off when it was built."""
+
+    def __init__(self, rngs):
+        super().__init__(rngs)
+        self.drop = nnx.Dropout(0.5, deterministic=True, rngs=rngs)
+
+
+NOISY = {
+    "linen": Linen(),
+    "linen with a switch": LinenSwitch(),
+    "nnx": networks.from_nnx(lambda rngs: Nnx(rngs)),
+    "chain of linen": networks.chain(Linen(), networks.rms_norm()),
+    "linen in half precision": networks.in_precision(Linen(), jnp.bfloat16),
+}
+FLAX = NOISY | {
+    "linen with counters": LinenCounts(),
+    "nnx switched off": networks.from_nnx(lambda rngs: NnxOff(rngs)),
+}
+LEARNERS = {
+    "prototypes": lambda net: learners.prototypes(net, ways=WAYS),
+    "matching": lambda net: learners.matching(net, ways=WAYS),
+    "ridge": lambda net: learners.ridge(net, ways=WAYS),
+    "hypernet": lambda net: learners.hypernet(net, out_size=WAYS, hidden=(), context_size=4),
+    "relation": lambda net: learners.relation(net, hidden=(4,), ways=WAYS),
+    "in context": lambda net: learners.in_context(net, size=8, num_heads=2, ways=WAYS),
+    "maml": lambda net: learners.maml(net, ways=WAYS, num_steps=2),
+    "meta_sgd": lambda net: learners.meta_sgd(net, ways=WAYS, num_steps=2),
+    "maml mixed": lambda net: learners.maml(net, ways=WAYS, num_steps=2, differentiate="mixed"),
+    "imaml": lambda net: learners.imaml(net, ways=WAYS, num_steps=3),
+    "evolved": lambda net: learners.maml(net, ways=WAYS, num_steps=1, differentiate="evolution"),
+    "cavia": lambda net: learners.cavia(net, ways=WAYS, num_steps=2, context_size=3),
+}
+
+
+# All learners on two networks, and two learners on the others.
+PAIRS = [("linen", name) for name in LEARNERS] + [("nnx", name) for name in LEARNERS]
+PAIRS += [(name, each) for name in list(FLAX)[1:] if name != "nnx" for each in ("ridge", "maml")]
+NOISY_PAIRS = [pair for pair in PAIRS if pair[0] in NOISY and pair[1] != "imaml"]
+
+
+def constants(tree):
+    """The leaves of a tree that no optimiser may move."""
+    found = []
+
+    def look(node):
+        if isinstance(node, networks.Variables):
+            for name, entry in node.items():
+                found.extend(jax.tree.leaves(entry)) if name in node.constants else look(entry)
+        elif isinstance(node, dict):
+            for entry in node.values():
+                look(entry)
+        elif isinstance(node, list | tuple):
+            for entry in node:
+                look(entry)
+
+    look(tree)
+    return [
+        jax.random.key_data(c) if jnp.issubdtype(c.dtype, jax.dtypes.prng_key) else c for c in found
+    ]
+
+
+def batch_of(task):
+    return jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), task)
+
+
+@pytest.mark.parametrize(("network", "learner"), PAIRS)
+def test_constants_stay_as_they_were_inside_and_outside(network, learner, task):
+    learner = LEARNERS[learner](FLAX[network])
+    tx = optax.adamw(0.05, weight_decay=1.0)
+    state = training.init(learner, tx, KEY, task)
+    before = constants(state.theta)
+    step = jax.jit(
+        make_step(meta_objective(learner, losses.cross_entropy, sparsity.l1, eta=1e-3), tx)
+    )
+    for _ in range(2):
+        state, metrics = step(state, batch_of(task))
+    assert np.isfinite(metrics["loss"]) and (before or "switch" in network)
+    jax.tree.map(np.testing.assert_array_equal, constants(state.theta), before)
+    w = learner.adapt(state.theta, task.support, key=KEY)
+    if hasattr(w, "body"):
+        jax.tree.map(np.testing.assert_array_equal, constants(w.body), before)
+    evaluate(learner, state.theta, batch_of(task))
+
+
+def test_sparsity_neither_prunes_nor_counts_constants(task):
+    learner = learners.maml(Linen(), ways=WAYS, num_steps=1)
+    theta = learner.init(KEY, task)
+    w = learner.adapt(theta, task.support)
+    assert sparsity.size(w) == sum(
+        leaf.size for leaf in jax.tree.leaves((w.body["params"], w.head))
+    )
+    sparse = transforms.sparsify(learner, sparsity.top_k(0.1)).adapt(theta, task.support)
+    jax.tree.map(np.testing.assert_array_equal, constants(sparse.body), constants(w.body))
+    tuned = transforms.sparsify(learner, sparsity.learned_threshold())
+    gates = tuned.init(KEY, task).gate
+    assert len(jax.tree.leaves(gates)) == len(jax.tree.leaves((w.body["params"], w.head)))
+
+
+def test_constants_are_saved_and_restored(tmp_path, task):
+    learner = LEARNERS["prototypes"](FLAX["nnx"])
+    state = training.init(learner, optax.adam(0.1), KEY, task)
+    checkpoint.save(tmp_path / "state", state, {})
+    other = training.init(learner, optax.adam(0.1), jax.random.key(1), task)
+    restored = checkpoint.restore(tmp_path / "state", other)
+    assert isinstance(restored.theta["network"]["norm"], networks.Variables)
+    jax.tree.map(np.testing.assert_array_equal, constants(restored.theta), constants(state.theta))
+
+
+# A row alone is the row in its batch
+
+IMAGES = jnp.asarray(np.random.default_rng(0).normal(size=(6, 16, 16, 1)), jnp.float32)
+FLAT = IMAGES[:, :2, :2, 0].reshape(6, 4)
+OURS = {
+    "identity": networks.identity(),
+    "mlp": networks.mlp([5]),
+    "conv4": networks.conv4(3),
+    "residual": networks.residual(2),
+    "conv4 batch": networks.conv4(3, norm="batch"),
+    "residual batch": networks.residual(2, norm="batch"),
+    "chain of batch": networks.chain(networks.conv4(3, norm="batch"), networks.rms_norm()),
+    "chain of chains": networks.chain(
+        networks.chain(networks.conv4(3, norm="batch")), networks.mlp([4])
+    ),
+    "half of chain of batch": networks.in_precision(
+        networks.chain(networks.conv4(3, norm="batch"), networks.mlp([4])), jnp.bfloat16
+    ),
+    "chain of half": networks.chain(
+        networks.in_precision(networks.conv4(3, norm="batch"), jnp.float16), networks.rms_norm()
+    ),
+}
+ALL = {name: (net, IMAGES) for name, net in OURS.items()} | {
+    name: (net, FLAT) for name, net in FLAX.items()
+}
+
+
+@pytest.mark.parametrize("learner", ["prototypes", "maml", "fomaml", "anil"])
+@pytest.mark.parametrize("name", ALL)
+def test_a_row_alone_is_the_row_in_its_batch(name, learner):
+    network, x = ALL[name]
+    build = getattr(learners, learner)
+    support = Examples(x, jnp.arange(6) % WAYS, jnp.ones(6))
+    if learner == "prototypes" and getattr(network, "condition", None) is not None:
+        with pytest.raises(ValueError, match="networks.transductive"):
+            build(network, ways=WAYS)
+        return
+    options = {} if learner == "prototypes" else {"num_steps": 1}
+    learner = build(network, ways=WAYS, **options)
+    theta = learner.init(KEY, Task(support, support))
+    w = jax.jit(learner.adapt)(theta, support)
+    predict = jax.jit(learner.predict)
+    others = 5.0 * x + 3.0
+    together = predict(theta, w, jnp.concatenate([x[:1], others]))[0]
+    np.testing.assert_allclose(predict(theta, w, x[:1])[0], together, rtol=2e-2, atol=2e-2)
+    assert np.abs(together).max() > 0
+
+
+def test_transductive_is_by_name(image_task):
+    network = networks.transductive(OURS["conv4 batch"])
+    learner = learners.prototypes(network, ways=WAYS)
+    theta = learner.init(KEY, image_task)
+    w = learner.adapt(theta, image_task.support)
+    alone = learner.predict(theta, w, image_task.query.x[:1])[0]
+    assert not np.allclose(alone, learner.predict(theta, w, image_task.query.x)[0], atol=1e-3)
+
+
+# Noise
+
+
+@pytest.mark.parametrize(("network", "learner"), NOISY_PAIRS)
+def test_a_key_draws_noise_and_none_is_deterministic(network, learner, task):
+    learner = LEARNERS[learner](NOISY[network])
+    theta = learner.init(KEY, task)
+    adapt = jax.jit(learner.adapt)
+    one, same, other, none, again = (
+        adapt(theta, task.support, key=key) for key in (KEY, KEY, jax.random.key(1), None, None)
+    )
+
+    def flat(w):
+        leaves = [leaf for leaf in jax.tree.leaves(w) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+        return np.concatenate([np.ravel(leaf) for leaf in leaves])
+
+    np.testing.assert_array_equal(flat(one), flat(same))
+    np.testing.assert_array_equal(flat(none), flat(again))
+    assert not np.array_equal(flat(one), flat(other))
+    z = learner.predict(theta, none, task.query.x)
+    np.testing.assert_array_equal(z, learner.predict(theta, none, task.query.x))
+
+
+def test_an_implicit_gradient_is_of_a_descent_without_noise(task):
+    """The fixed point of a descent needs a fixed objective."""
+    learner = LEARNERS["imaml"](Linen())
+    theta = learner.init(KEY, task)
+    one, none = (learner.adapt(theta, task.support, key=key) for key in (KEY, None))
+    jax.tree.map(np.testing.assert_array_equal, one.head, none.head)
+
+
+def test_dropout_in_the_inner_loop_is_what_a_loop_by_hand_does(task, x64):
+    network = LinenSwitch()
+    learner = learners.maml(network, ways=WAYS, num_steps=1, rate=0.1)
+    theta, task = x64((learner.init(KEY, task), task))
+
+    def expected_head(mean_over):
+        heads = [learner.adapt(theta, task.support, key=key).head["kernel"] for key in mean_over]
+        return np.std(np.stack(heads), axis=0)
+
+    spread = expected_head(jax.random.split(KEY, 8))
+    assert spread.max() > 1e-3
+    loss = meta_objective(learner, losses.cross_entropy)
+
+    def at(shift):
+        moved = jax.tree.map(lambda leaf: leaf + shift, theta)
+        return loss(moved, task, KEY)[0]
+
+    gradient = jax.grad(lambda theta: loss(theta, task, KEY)[0])(theta)
+    slope = sum(leaf.sum() for leaf in jax.tree.leaves(gradient))
+    np.testing.assert_allclose(slope, (at(1e-6) - at(-1e-6)) / 2e-6, rtol=1e-5)
+
+
+def test_an_embedding_of_token_ids_is_a_network(task):
+    class Text(nn.Module):
+        @nn.compact
+        def __call__(self, tokens):
+            return nn.Embed(20, 8)(tokens).mean(axis=1)
+
+    tokens = jax.random.randint(KEY, (6, 5), 0, 20)
+    # Padding may hold ids that there are none of.
+    support = Examples(tokens.at[5].set(-7), task.support.y, task.support.mask.at[5].set(0.0))
+    given = Task(support, Examples(tokens, task.support.y, jnp.ones(6)))
+    for build in LEARNERS.values():
+        learner = build(networks.in_precision(Text(), jnp.bfloat16))
+        theta = learner.init(KEY, given)
+        tx = optax.sgd(0.1)
+        step = make_step(meta_objective(learner, losses.cross_entropy), tx)
+        state = training.init(learner, tx, KEY, given)
+        _, metrics = jax.jit(step)(state, batch_of(given))
+        assert np.isfinite(metrics["loss"])
+        assert np.isfinite(evaluate(learner, theta, batch_of(given)).mean)
+    with pytest.raises(ValueError, match="scale and cast"):
+        learners.nearest_neighbour().adapt({}, given.support)
+    for network in (networks.identity(), networks.mlp([3])):
+        with pytest.raises(ValueError, match="scale and cast"):
+            learners.prototypes(network, ways=WAYS).adapt({}, given.support)
