@@ -35,7 +35,9 @@ def finite_derivative(function: Callable[..., PyTree]) -> Callable[..., PyTree]:
     """
 
     def slopes(jaxpr: Jaxpr, primals, tangents):
-        return jax.jvp(partial(_evaluate, jaxpr), primals, tangents)[1]
+        # Types were mixed, if at all, where the program was traced.
+        with jax.numpy_dtype_promotion("standard"):
+            return jax.jvp(partial(_evaluate, jaxpr), primals, tangents)[1]
 
     return _with_rule(function, slopes)
 
@@ -75,9 +77,13 @@ def _with_rule(function: Callable[..., PyTree], slopes) -> Callable[..., PyTree]
 
     def ruled(*args: PyTree) -> PyTree:
         program, shapes = jax.make_jaxpr(function, return_shape=True)(*args)
+        leaves, structure = jax.tree.flatten(args)
+        closed = not any(isinstance(const, jax.core.Tracer) for const in program.consts)
 
         @jax.custom_jvp
         def call(consts: list[Array], args: list[Array]) -> list[Array]:
+            if closed:  # What is compiled inside of it stays so, where nothing else is.
+                return jax.tree.leaves(function(*jax.tree.unflatten(structure, args)))
             return jax.core.eval_jaxpr(program.jaxpr, consts, *args)
 
         @call.defjvp
@@ -85,7 +91,7 @@ def _with_rule(function: Callable[..., PyTree], slopes) -> Callable[..., PyTree]
             # The values are the program's own, to the bit.
             return call(*primals), slopes(program.jaxpr, primals, tangents)
 
-        results = call(program.consts, jax.tree.leaves(args))
+        results = call(program.consts, leaves)
         return jax.tree.unflatten(jax.tree.structure(shapes), results)
 
     return ruled
@@ -117,15 +123,13 @@ def _operate(eqn: JaxprEqn, read: Callable[[Any], Array]) -> list[Array]:
     bind = partial(eqn.primitive.bind, **eqn.primitive.get_bind_params(params))
     if eqn.primitive.multiple_results:
         return bind(*values)
-    real = jnp.issubdtype(eqn.outvars[0].aval.dtype, jnp.floating)
-    if real and eqn.primitive.name in _GUARDED:
-        constant = [isinstance(atom, Literal) for atom in eqn.invars]
-        return [_guard(bind, constant)(*values)]
+    if eqn.primitive.name in _GUARDED and jnp.issubdtype(jnp.result_type(values[0]), jnp.floating):
+        return [_guard(bind, [isinstance(atom, Literal) for atom in eqn.invars])(*values)]
     return [bind(*values)]
 
 
 def _branch(program, *operands: Array) -> list[Array]:
-    return _evaluate(program.jaxpr, program.consts, operands)
+    return _evaluate(program.jaxpr, program.consts, list(operands))
 
 
 def _scan(params, values: list[Array]) -> list[Array]:

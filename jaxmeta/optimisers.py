@@ -59,7 +59,11 @@ def like(tx: optax.GradientTransformation, init, update) -> optax.GradientTransf
     """A transformation around another; `update(grad, state, params, **extra)` is to pass on."""
     if _taken(tx):
         return optax.GradientTransformationExtraArgs(init, update)
-    return optax.GradientTransformation(init, lambda g, state, w=None: update(g, state, w))
+
+    def plain(updates: PyTree, state: PyTree, params: PyTree = None) -> tuple[PyTree, PyTree]:
+        return update(updates, state, params)
+
+    return optax.GradientTransformation(init, plain)
 
 
 def _taken(tx: optax.GradientTransformation) -> frozenset[str]:
@@ -80,7 +84,7 @@ def reads(tx: optax.GradientTransformation, state: PyTree, params: PyTree) -> Re
 
     def value_fn(params: PyTree) -> Array:
         called.append(True)
-        return sum(leaf.sum() for leaf in jax.tree.leaves(params))
+        return jnp.asarray(optax.tree.sum(params))
 
     def program(value: Array, grad: PyTree, state: PyTree, params: PyTree) -> PyTree:
         return update(tx, grad, state, params, value=value, grad=grad, value_fn=value_fn)

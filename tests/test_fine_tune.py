@@ -182,10 +182,106 @@ def test_a_setting_out_of_range_is_a_sentence(options, message):
         learned_rates(0.1, per="row")
 
 
-def test_the_implicit_gradient_has_no_trajectory(theta, task):
-    learner = TUNED(optax.sgd(0.1), 2, differentiate="implicit", trajectory=True)
+def test_the_implicit_gradient_has_no_trajectory_nor_rates():
+    tuned = functools.partial(TUNED, num_steps=2, differentiate="implicit", proximity=1.0)
     with pytest.raises(ValueError, match="no trajectory"):
-        learner.adapt(theta, task.support)
+        tuned(optax.sgd(0.1), trajectory=True)
+    with pytest.raises(ValueError, match="parameters of tx would not learn"):
+        tuned(learned_rates(0.1))
+
+
+@pytest.mark.parametrize(
+    ("build", "lost"),
+    [
+        (lambda net: learners.learned_init(net, ways=3), "and 3 more leaves"),
+        (lambda net: learners.hypernet(net, out_size=3), "without a gradient"),
+        (lambda net: learners.prototypes(net, ways=3), None),
+        (lambda net: learners.neural_process(out_size=3), None),
+    ],
+    ids=["learned_init", "hypernet", "prototypes", "neural process"],
+)
+def test_a_start_that_nothing_ties_is_refused_at_init(build, lost, make_task):
+    """Implicit gradients reach what the predictions or the inner objective read, no start."""
+    task = make_task(0)
+    for proximity in (0.0, 1.0):
+        learner = fine_tune(
+            build(networks.mlp([4])),
+            losses.cross_entropy,
+            optax.sgd(0.1),
+            2,
+            differentiate="implicit",
+            proximity=proximity,
+        )
+        if lost is not None and not proximity:
+            with pytest.raises(ValueError, match=lost):
+                learner.init(KEY, task)
+        else:
+            learner.init(KEY, task)
+
+
+def test_a_start_of_which_a_part_is_lost_is_refused_too(task):
+    head = lambda w: NetworkParameters(False, True, False)  # noqa: E731
+    learner = TUNED(optax.sgd(0.1), 2, differentiate="implicit", where=head)
+    with pytest.raises(ValueError, match=r"leaves theta\['head'\]\['bias'\] and 1 more"):
+        learner.init(KEY, task)
+
+
+def noisy_support(theta, w, support, *, key=None):
+    """Predictions of the network with noise on the inputs, where there is a key."""
+    noise = 0.0 if key is None else 0.1 * jax.random.normal(key, support.x.shape, support.x.dtype)
+    return START.predict(theta, w, support.x + noise), w
+
+
+MODES = ["full", "remat", "nested", "mixed", "nested_mixed", inner.Truncated(7)]
+
+
+@pytest.mark.parametrize("mode", MODES, ids=str)
+def test_each_step_draws_noise_of_its_own(mode, theta, task):
+    """The gradient of the loop written out, with the noise of step k from the key of step k."""
+    learner = TUNED(optax.sgd(0.01), 7, predict_support=noisy_support, differentiate=mode)
+    key = jax.random.key(3)
+
+    def by_hand(theta):
+        w, step_key = START.adapt(theta, task.support), jax.random.split(key)[1]
+        for k in range(7):
+            here = jax.random.fold_in(step_key, k)
+
+            def loss(params, w=w, here=here):
+                w = w._replace(body=params[0], head=params[1])
+                z, _ = noisy_support(theta, w, task.support, key=here)
+                return losses.squared_error(z, task.support.y, task.support.mask)
+
+            params = (w.body, w.head)
+            params = jax.tree.map(lambda p, g: p - 0.01 * g, params, jax.grad(loss)(params))
+            w = w._replace(body=params[0], head=params[1])
+        z = START.predict(theta, w, task.query.x)
+        return losses.squared_error(z, task.query.y, task.query.mask)
+
+    want = jax.flatten_util.ravel_pytree(jax.jit(jax.grad(by_hand))(theta))[0]
+    assert_close(meta_gradient(learner, theta, task, key), want)
+    quiet = TUNED(optax.sgd(0.01), 7, differentiate=mode)
+    assert_close(meta_gradient(learner, theta, task), meta_gradient(quiet, theta, task))
+    assert np.isfinite(want).all()
+    assert np.abs(want - meta_gradient(quiet, theta, task)).max() > 1e-3 * np.abs(want).max()
+
+
+def test_noise_under_vmap_is_that_of_the_loop(theta, task):
+    learner = TUNED(optax.sgd(0.01), 3, predict_support=noisy_support)
+    keys = jax.random.split(jax.random.key(4), 3)
+    adapt = lambda key: learner.adapt(theta, task.support, key=key)  # noqa: E731
+    batch = jax.vmap(adapt)(keys)
+    for i, key in enumerate(keys):
+        want = adapt(key)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a[i], b), batch, want)  # noqa: B023
+    assert not np.allclose(batch.head["kernel"][0], batch.head["kernel"][1])
+
+
+def test_the_implicit_descent_has_no_noise(theta, task):
+    implicit = TUNED(
+        optax.sgd(0.01), 3, predict_support=noisy_support, differentiate="implicit", proximity=1.0
+    )
+    w, quiet = (implicit.adapt(theta, task.support, key=key) for key in (KEY, None))
+    jax.tree.map(np.testing.assert_array_equal, w, quiet)
 
 
 def test_another_number_of_steps_at_test_time_needs_no_training(task):
