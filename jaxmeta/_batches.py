@@ -14,7 +14,10 @@ _STACK = "jax.tree.map(lambda *leaves: jnp.stack(leaves), *tasks)"
 
 
 def check_batch(
-    tasks: Any, ways_of: Callable[[Task], tuple[int | None, int | None]] | None = None
+    tasks: Any,
+    ways_of: Callable[[Task], tuple[int | None, int | None]] | None = None,
+    *,
+    finite: bool = True,
 ) -> None:
     """Raise ValueError unless `tasks` is one Task of well-formed tasks along a leading axis.
 
@@ -23,6 +26,7 @@ def check_batch(
       ways_of: from a task of shapes to the numbers of classes that its support and its query
         labels are read as, None where they are not. With it values are looked at too, where they
         are known.
+      finite: whether inputs and targets that are NaN or infinite are refused too.
     """
     _check_leading_axis(tasks)
     one = jax.tree.map(_shape_of_first, tasks)
@@ -31,8 +35,9 @@ def check_batch(
         return
     ways = ways_of(one)
     for rows, limit in zip(tasks[:2], ways, strict=True):
-        broken = violations(Examples(*map(np.asarray, rows)), limit, np).values()
-        bad = np.stack([where.any(axis=-1) for where in broken]).any(axis=0)
+        broken = violations(Examples(*map(np.asarray, rows)), limit, np).items()
+        rules = [where for rule, where in broken if finite or rule not in ("inputs", "targets")]
+        bad = np.stack([where.any(axis=-1) for where in rules]).any(axis=0)
         if bad.any():
             check_numbered(nth(tasks, int(bad.argmax())), int(bad.argmax()), *ways)
 

@@ -171,11 +171,11 @@ def _judge(learner: MetaLearner, metric: TaskLoss, theta: PyTree, task: Task) ->
             f"metric returned an array of shape {value.shape} for z {z.shape}, y {y.shape} and "
             f"mask {mask.shape}; it has to be one number, the mean over the rows of the mask."
         )
-    rows = (known > 0).sum()
+    rows = known.astype(bool).sum()
     return _Judgement(
         value=value,
         rows=rows,
-        left_out=(mask > 0).sum() - rows,
+        left_out=mask.astype(bool).sum() - rows,
         well_formed=_well_formed(task, _num_classes(task, z)),
         density=sparsity.density(w),
         nonzeros=sparsity.nonzeros(w),

@@ -18,7 +18,7 @@ def masked_mean(values: Array, mask: Array) -> Array:
     values = wide(values)
     mask = mask.astype(values.dtype)
     # `where`, not a product: a padded row may hold anything, infinities included.
-    total = jnp.where(mask > 0, values, 0.0).sum()
+    total = jnp.where(mask.astype(bool), values, 0.0).sum()
     return total / jnp.maximum(mask.sum(), 1.0)
 
 
@@ -48,7 +48,7 @@ def cross_entropy(z: Array, y: Array, mask: Array) -> Array:
     """
     check_labels(z, y, mask, name="cross_entropy")
     mask = answerable(z, y, mask)
-    labels = jnp.where(mask > 0, y, 0)
+    labels = jnp.where(mask.astype(bool), y, 0)
     return masked_mean(optax.softmax_cross_entropy_with_integer_labels(wide(z), labels), mask)
 
 
@@ -65,7 +65,7 @@ def squared_error(z: Array, y: Array, mask: Array) -> Array:
     _check_mask(mask, y)
     z, y = as_one_dtype(wide(z), wide(y))
     # Before the square: the gradient at a padded row is zero too, whatever the row holds.
-    error = jnp.where((mask > 0)[:, None], z[:, : y.shape[1]] - y, 0.0)
+    error = jnp.where(mask.astype(bool)[:, None], z[:, : y.shape[1]] - y, 0.0)
     return masked_mean(jnp.square(error).mean(axis=-1), mask)
 
 
@@ -83,7 +83,7 @@ def gaussian(z: Array, y: Array, mask: Array) -> Array:
         )
     _check_mask(mask, y)
     z, y = as_one_dtype(wide(z), wide(y))
-    real = (mask > 0)[:, None]
+    real = mask.astype(bool)[:, None]
     z, y = jnp.where(real, z, 0.0), jnp.where(real, y, 0.0)
     mean, log_std = jnp.split(z, 2, axis=-1)
     values = 0.5 * jnp.square((y - mean) * jnp.exp(-log_std)) + log_std + _HALF_LOG_TWO_PI

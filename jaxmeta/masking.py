@@ -13,7 +13,7 @@ def blank_padding(rows: Examples) -> Examples:
     """
 
     def blank(leaf: Array) -> Array:
-        real = (rows.mask > 0).reshape(-1, *[1] * (leaf.ndim - 1))
+        real = rows.mask.astype(bool).reshape(-1, *[1] * (leaf.ndim - 1))
         return jnp.where(real, leaf, jnp.zeros((), leaf.dtype))
 
     classes = jnp.issubdtype(rows.y.dtype, jnp.integer) and rows.y.ndim == 1

@@ -1,5 +1,6 @@
 """The meta-optimisation phase: outer steps that move theta, as pure functions of a TrainState."""
 
+import functools
 import inspect
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -104,7 +105,9 @@ def make_step(
         return loss_fn(theta, task, key, **({"step": step} if takes_step else {}))
 
     def step(state: TrainState, tasks: Task) -> tuple[TrainState, Metrics]:
-        _check_tasks(tasks, lambda task: loss_at(state.theta, task, state.key, state.step))
+        # What to do about tasks that hold NaN is for `on_bad_task` to say, if it is given.
+        loss_of = functools.partial(loss_at, state.theta, key=state.key, step=state.step)
+        _check_tasks(tasks, loss_of, finite=on_bad_task is None)
         moving, fixed = split(state.theta, parameter_mask(state.theta))
 
         def loss_of_task(moving: PyTree, task: Task, key: Array, step: Array):
@@ -142,10 +145,10 @@ def make_step(
     return step
 
 
-def _check_tasks(tasks: Any, loss_of: Callable[[Task], Any]) -> None:
+def _check_tasks(tasks: Any, loss_of: Callable[[Task], Any], *, finite: bool) -> None:
     """Raise ValueError unless the tasks are a batch; tasks of a type of one's own are let be."""
     if isinstance(tasks, Task | list | tuple | Iterator):
-        check_batch(tasks, lambda one: classes_read(loss_of, one))
+        check_batch(tasks, lambda one: classes_read(loss_of, one), finite=finite)
 
 
 def _mean_gradient(loss_of_task, on_bad_task: str | None, with_loss: bool) -> Gradient:

@@ -113,7 +113,7 @@ def violations(rows: Examples, ways: int | None = None, xp: Any = jnp) -> dict[s
     """
     x, y, mask = rows
     lead = mask.shape
-    real = mask > 0
+    real, weight = mask.astype(bool), mask.astype(np.float32)
     one_target = y.ndim == len(lead)
 
     def any_of(values: Array, bad: Callable[[Array], Array]) -> Array:
@@ -123,13 +123,14 @@ def violations(rows: Examples, ways: int | None = None, xp: Any = jnp) -> dict[s
         return ~xp.isfinite(values)
 
     found = {
-        "mask": (mask != 0) & (mask != 1),
+        "mask": (weight != 0) & (weight != 1),
         "empty": xp.broadcast_to(~real.any(axis=-1, keepdims=True), lead),
         "inputs": any_of(x, infinite),
     }
     if not one_target:
         return found | {"targets": any_of(y, infinite)}
-    beyond = xp.zeros_like(real) if ways is None else y >= ways
+    classes = y.astype(np.int64 if xp is np else np.int32)
+    beyond = xp.zeros_like(real) if ways is None else classes >= ways
     return found | {"labels": ((y < 0) | beyond) & real}
 
 
@@ -138,7 +139,7 @@ def _check_values(rows: Examples, name: str, ways: int | None) -> None:
     if not broken:
         return
     x, y, mask = rows
-    real = mask > 0
+    real = mask.astype(bool)
     sentences = {
         "mask": lambda: (
             f"The {name} mask holds {mask[(mask != 0) & (mask != 1)][0]}; it is 1 for a real row "

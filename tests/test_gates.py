@@ -27,7 +27,7 @@ def parameters_of(gate, seed=1):
     """Parameters that differ from each other."""
     leaves, structure = jax.tree.flatten(gate.init(W))
     keys = jax.random.split(jax.random.key(seed), len(leaves))
-    moved = [a + jax.random.normal(k, a.shape) for k, a in zip(keys, leaves, strict=True)]
+    moved = [a + jax.random.normal(k, a.shape, a.dtype) for k, a in zip(keys, leaves, strict=True)]
     return structure.unflatten(moved)
 
 

@@ -57,6 +57,13 @@ def logits(theta, task):
     return np.asarray(answer(theta, task.support, task.query.x, task.description)[0])
 
 
+@pytest.fixture(autouse=True)
+def standard_promotion():
+    """The parts are looked at one by one here; `tabular` sees to the promotion of the whole."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
 @functools.cache
 def closed_form(ways=2):
     task = table(ways=ways)

@@ -61,7 +61,7 @@ def one_hot_labels(support: Examples, ways: int | None) -> Array:
     class that can be predicted has at least one row.
     """
     columns = support.y.shape[0] if ways is None else ways
-    return jnp.where((support.mask > 0)[:, None], jax.nn.one_hot(support.y, columns), 0.0)
+    return jnp.where(support.mask.astype(bool)[:, None], jax.nn.one_hot(support.y, columns), 0.0)
 
 
 def mean_of(rows: Array, real: Array) -> Array:

@@ -104,7 +104,7 @@ def hypernet(
                 classes, present = class_means(rows, one_hot_labels(support, out_size))
                 task.append(mean_of(classes, present))
             else:
-                task.append(mean_of(rows, support.mask > 0))
+                task.append(mean_of(rows, support.mask.astype(bool)))
         if reads_description:
             task.append(describe.apply(theta["describe"], _vector(description))[0])
         return _Context(unit_rms(jnp.concatenate(task)), classes, present)

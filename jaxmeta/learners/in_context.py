@@ -104,7 +104,7 @@ def in_context(
     ) -> EncodedContext:
         del description
         support = read_support(support, ways, network)
-        mask = support.mask > 0
+        mask = support.mask.astype(bool)
         tokens = jnp.where(mask[:, None], embed(theta, support.x, key), 0.0)
         if support.y.ndim == 1:
             members = one_hot_labels(support, ways)

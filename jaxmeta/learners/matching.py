@@ -74,7 +74,7 @@ def matching(
         embeddings = network.apply(theta["network"], support.x, key=key)
         if full_context:
             embeddings = _in_context(theta, unit_rows(embeddings), support.mask)
-        embeddings = jnp.where((support.mask > 0)[:, None], unit_rows(embeddings), 0.0)
+        embeddings = jnp.where(support.mask.astype(bool)[:, None], unit_rows(embeddings), 0.0)
         return SupportMemory(embeddings, one_hot_labels(support, ways) > 0)
 
     def predict(theta: PyTree, w: SupportMemory, x: Array) -> Array:

@@ -117,7 +117,7 @@ def neural_process(
         del description
         support = read_support(support, None, network)
         _check_targets(support.y)
-        real = support.mask > 0
+        real = support.mask.astype(bool)
         # The latent is drawn from the key itself.
         noise_key = None if key is None else jax.random.fold_in(key, 0)
         features = network.apply(theta["network"], support.x, key=noise_key)

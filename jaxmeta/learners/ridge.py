@@ -82,7 +82,7 @@ def ridge(
         if intercept:
             x = jnp.concatenate([x, jnp.ones((x.shape[0], 1), x.dtype)], axis=-1)
         # Rows of zeros, on both sides, change nothing: padding is exact.
-        x = jnp.where((support.mask > 0)[:, None], x, 0.0)
+        x = jnp.where(support.mask.astype(bool)[:, None], x, 0.0)
         solution = _solve(x, targets, jnp.exp(theta["log_regulariser"]))
         kernel = solution[:size] / size**0.5
         bias = solution[size] if intercept else jnp.zeros_like(kernel[0])

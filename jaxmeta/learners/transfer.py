@@ -71,7 +71,7 @@ def transfer(
         del description
         support = read_support(support, ways, network, classes_for="transfer")
         features = unit_rows(network.apply(theta["network"], support.x, key=key))
-        features = jnp.where((support.mask > 0)[:, None], features, 0.0)
+        features = jnp.where(support.mask.astype(bool)[:, None], features, 0.0)
         members = one_hot_labels(support, ways).astype(features.dtype)
         present = members.sum(axis=0) > 0
         kernel = unit_rows(members.T @ features).T

@@ -74,7 +74,7 @@ def build_dictionary(
     Returns:
       The dictionary, and the terms of the support rows `[S, F]`, zeros where padded.
     """
-    real = support.mask > 0
+    real = support.mask.astype(bool)
     known = (support.x[:, 1] > 0) & real[:, None]
     values = jnp.where(known, support.x[:, 0], 0.0)
     count = jnp.maximum(known.sum(axis=0), 1)

@@ -146,7 +146,7 @@ def _read(support: Examples, categorical: Array, ways: int, num_landmarks: int) 
         terms=terms,
         members=members,
         present=present,
-        used=((support.x[:, 1] > 0) & (support.mask > 0)[:, None]).any(axis=0),
+        used=((support.x[:, 1] > 0) & support.mask.astype(bool)[:, None]).any(axis=0),
         categorical=categorical,
         dictionary=dictionary,
         bank=bank,
