@@ -97,6 +97,7 @@ def inner_options(config: TrainConfig, ways: int) -> dict[str, Any]:
         "num_steps": config.inner_steps,
         "rate": config.inner_rate,
         "statistics": config.statistics,
+        "head": config.head,
     }
 
 

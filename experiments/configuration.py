@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from jaxmeta.learners.learned_init import Head
 from jaxmeta.sparsity import Per
 
 GRADIENT = ("maml", "fomaml", "anil", "meta_sgd", "imaml", "reptile", "maml_plus_plus")
@@ -57,6 +58,7 @@ class TrainConfig:
     inner_steps: int = 5
     inner_rate: float = 0.4
     statistics: str = "support"  # "query" is transductive
+    head: Head = "shared"  # where the head of a gradient learner starts, see `learned_init`
     num_classes: int = 1
     seed: int = 0
     init_from: str | None = None

@@ -47,6 +47,7 @@ from experiments.judging import (
 from experiments.training_loop import cache_compilations, read_metrics, resume, train
 from jaxmeta import checkpoint, make_step, scan_steps, sparsity, training
 from jaxmeta.files import write_atomically
+from jaxmeta.learners.learned_init import Head
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
 LOG_EVERY = 25
@@ -111,6 +112,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         help="batch statistics that gradient learners judge queries by: of the support set, or of "
         "the queries themselves (transductive); counts with --eval-only too",
     )
+    group.add_argument("--head", choices=get_args(Head), help="where their heads start")
     group.add_argument("--density", type=float, help="share of w that leaves adapt non-zero")
     group.add_argument("--gate", choices=GATES, help="what keeps w to that density")
     group.add_argument("--per", choices=get_args(sparsity.Per), help="what a gate ranks")
