@@ -13,7 +13,6 @@ More:
 """
 
 import argparse
-import json
 import math
 import sys
 from dataclasses import fields
@@ -25,7 +24,7 @@ import numpy as np
 
 from experiments import devices, plots
 from experiments.building import build_learner, build_training
-from experiments.command_line import in_a_sentence
+from experiments.command_line import in_a_sentence, parse
 from experiments.configuration import (
     DATASET_DEFAULTS,
     GATES,
@@ -35,8 +34,10 @@ from experiments.configuration import (
     TrainConfig,
 )
 from experiments.data_sets import load_eval_data, load_train_data
+from experiments.documents import to_json, write_json
 from experiments.judging import (
     Trained,
+    check_ways,
     compare_to_best,
     judge,
     load_trained,
@@ -46,7 +47,6 @@ from experiments.judging import (
 )
 from experiments.training_loop import cache_compilations, read_metrics, resume, train
 from jaxmeta import checkpoint, make_step, scan_steps, sparsity, training
-from jaxmeta.files import write_atomically
 from jaxmeta.learners.learned_init import Head
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
@@ -117,7 +117,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     group.add_argument("--gate", choices=GATES, help="what keeps w to that density")
     group.add_argument("--per", choices=get_args(sparsity.Per), help="what a gate ranks")
     devices.add_flags(parser)
-    options = parser.parse_args(arguments)
+    options = parse(parser, arguments)
     if options.learner and "all" in options.learner:
         options.learner = list(LEARNERS)
     return options
@@ -147,7 +147,8 @@ def train_learner(options: argparse.Namespace, config: TrainConfig, data: Any) -
         state = state._replace(theta=start)
     seconds_before, settings = 0.0, {"name": name, "config": config.to_json(), "out": out}
     if options.resume:
-        state, seconds_before = resume(state, **settings)
+        before = TrainConfig(name, config.dataset).to_json()
+        state, seconds_before = resume(state, **settings, before=before)
     step = make_step(loss_fn, tx)
     run = scan_steps(
         step,
@@ -181,8 +182,13 @@ def collect(options: argparse.Namespace) -> list[Trained]:
     """The learners to judge: trained now, or read from their checkpoints."""
     if not options.eval_only:
         found = []
-        for learner in options.learner or DEFAULT_LEARNERS:
-            config = train_config(options, learner)
+        configs = [train_config(options, each) for each in options.learner or DEFAULT_LEARNERS]
+        for config in configs:
+            # What does not go together is refused before anything is trained.
+            build_learner(config, config.ways)
+            for ways in options.ways:
+                check_ways(config, ways)
+        for config in configs:
             data, config = load_train_data(config, options.data_dir, options.download)
             found.append(train_learner(options, config, data))
         return found
@@ -230,11 +236,10 @@ def report(
     options: argparse.Namespace, learners: list[Trained], rows: list[dict], data: Any
 ) -> None:
     """Write, draw and print the results."""
-    config = {name: str(v) if isinstance(v, Path) else v for name, v in vars(options).items()}
-    result = json.dumps({"config": config, "results": rows}, indent=1)
-    write_atomically(options.out / "result.json", result.encode())
+    result = {"config": vars(options), "results": rows}
+    write_json(options.out / "result.json", result)
     draw(options, learners, data)
-    print(result if options.json else table(rows))
+    print(to_json(result, indent=1) if options.json else table(rows))
     sys.stderr.write(f"Written to {options.out}: result.json, metrics.jsonl, plots, checkpoints.\n")
 
 

@@ -67,8 +67,11 @@ def load_tables(data_dir: str | None, file: str = "tabular_dev.npz") -> list[Tab
 
 
 def draw_split(table: Table, *, rows: int, seed: int) -> Split | None:
-    """A stratified split, the same for every method; None where the table is too short."""
-    if len(table.y) < rows + LEAST_TEST_ROWS:
+    """A stratified split, the same for every method.
+
+    None where the table is too short, or `rows` too few for two of each class.
+    """
+    if len(table.y) < rows + LEAST_TEST_ROWS or rows < 2 * (table.y.max() + 1):
         return None
     rng = np.random.default_rng([seed, sum(map(ord, table.name))])
     order = rng.permutation(len(table.y))
@@ -114,7 +117,12 @@ def _stratified_counts(counts: np.ndarray, rows: int) -> np.ndarray:
 
 
 def judge(probabilities: np.ndarray, y: np.ndarray) -> dict[str, float]:
-    """Log-loss in nats, accuracy, AUC (one against the rest, averaged) and calibration error."""
+    """Log-loss in nats, accuracy, AUC (one against the rest, averaged) and calibration error.
+
+    All are NaN where a probability is not finite.
+    """
+    if not np.isfinite(probabilities).all():
+        return dict.fromkeys(("log_loss", "accuracy", "auc", "calibration"), float("nan"))
     p = np.clip(probabilities, _LEAST_PROBABILITY, None)
     p = p / p.sum(axis=1, keepdims=True)
     present = [c for c in range(p.shape[1]) if 0 < (y == c).sum() < len(y)]

@@ -41,16 +41,16 @@ def regressions(rows: list[dict[str, Any]], baseline: list[dict[str, Any]]) -> l
     By the ratio to the hand-written step where there is one, else by the share of the peak.
     """
     identity = ("case", "meta_batch", "inner_steps")
-    before = {tuple(row[key] for key in identity): row for row in baseline}
+    before = {tuple(row.get(key) for key in identity): row for row in baseline}
     found = []
     for row in rows:
         old = before.get(tuple(row[key] for key in identity), {})
-        if "to_hand_written" in row and "to_hand_written" in old:
+        if row.get("to_hand_written") and old.get("to_hand_written"):
             change = row["to_hand_written"] / old["to_hand_written"]
-        elif old:
+        elif row.get("share_of_peak") and old.get("share_of_peak"):
             change = old["share_of_peak"] / row["share_of_peak"]
         else:
-            continue
+            continue  # a file has null for a ratio that could not be measured
         if change > TOLERATED:
             name = f"{row['case']}, {row['meta_batch']} tasks, {row['inner_steps']} inner steps"
             found.append(f"{name}: {change:.2f} times slower than the baseline")
