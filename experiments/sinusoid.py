@@ -97,11 +97,8 @@ def table(rows: list[dict[str, Any]]) -> str:
     for row in rows:
         means, last = numbers(row["error"]), len(row["error"])
         best = int(np.where(np.isfinite(means), means, np.inf).argmin())
-        known = [1 < last > k and np.isfinite(means[k]) for k in SHOWN]
-        shown = [
-            f"{means[k]:>10.4f}" if there else f"{'-':>10}"
-            for k, there in zip(SHOWN, known, strict=True)
-        ]
+        known = {k for k in SHOWN if 1 < last > k and np.isfinite(means[k])}
+        shown = [f"{means[k]:>10.4f}" if k in known else f"{'-':>10}" for k in SHOWN]
         least = plus_minus(means[best], numbers(row["ci95"])[best], scale=1.0, digits=4)
         at = best if last > 1 and np.isfinite(means[best]) else "-"
         lines.append(

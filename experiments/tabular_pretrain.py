@@ -206,10 +206,11 @@ def report(
     if jax.process_index() > 0:
         return
     write_json(options.out / "result.json", result)
+    gain = plus_minus(result["difference"], result["ci95"], scale=1.0, digits=4)
     print(
         f"Log-loss on {result['num_tasks']} tasks of the prior: {result['log_loss']:.4f}, "
-        f"untrained {result['untrained']:.4f}, difference "
-        f"{plus_minus(result['difference'], result['ci95'], scale=1.0, digits=4)}; {state.step * options.tasks_per_step} tasks in {seconds:.0f} s."
+        f"untrained {result['untrained']:.4f}, difference {gain}; "
+        f"{state.step * options.tasks_per_step} tasks in {seconds:.0f} s."
     )
     if tables:
         real = result["tables"]
