@@ -56,12 +56,13 @@ def check_ways(config: TrainConfig, ways: int) -> None:
     Raises:
       ValueError: if it has an output for each class, and there are more or fewer.
     """
-    separate = config.learner == "cavia" or (
+    # Meta-SGD has a rate for each entry of the head.
+    separate = config.learner in ("cavia", "meta_sgd") or (
         config.learner in GRADIENT and config.head == "separate"
     )
     if separate and ways != config.ways:
         raise ValueError(
-            f"{config.learner} as it is set learns an output for each of {config.ways} classes, "
+            f"{config.learner} as it is set learns something for each of {config.ways} classes, "
             f"and cannot be judged on {ways} ways: train it with --train-ways {ways}."
         )
 
