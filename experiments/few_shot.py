@@ -24,7 +24,7 @@ import numpy as np
 
 from experiments import devices, plots
 from experiments.building import build_learner, build_training
-from experiments.command_line import in_a_sentence, parse
+from experiments.command_line import check_finite, in_a_sentence, parse
 from experiments.configuration import (
     DATASET_DEFAULTS,
     GATES,
@@ -166,7 +166,10 @@ def train_learner(options: argparse.Namespace, config: TrainConfig, data: Any) -
     )
     shipped = out / f"{name}.ckpt"
     meta = {**config.to_json(), "seconds": seconds}
-    checkpoint.save(shipped, state.theta, meta, dtype=np.float16)
+    with np.errstate(over="ignore"):  # what has no place in the file has diverged, and is refused
+        theta = jax.tree.map(lambda leaf: np.asarray(leaf).astype(np.float16), state.theta)
+    check_finite(theta, f"{name}, stored in half precision,")
+    checkpoint.save(shipped, theta, meta)
     devices.wait_for_all(options)  # the first one has written it
     return load_trained(shipped)
 
