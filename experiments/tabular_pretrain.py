@@ -22,7 +22,7 @@ import optax
 from experiments import devices
 from experiments.command_line import check_finite, in_a_sentence, parse
 from experiments.documents import plus_minus, write_json
-from experiments.tabular_tables import as_task, draw_split, load_tables
+from experiments.tabular_tables import load_tasks
 from experiments.training_loop import cache_compilations, resume, skip_faults, train
 from jaxmeta import (
     MetaLearner,
@@ -146,25 +146,6 @@ def validate(theta: Any, options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def real_tasks(options: argparse.Namespace) -> list[Task]:
-    """One split of each real table, if a folder of them was named.
-
-    Raises:
-      ValueError: if there is no such folder, or no table has rows enough.
-    """
-    if not options.data_dir:
-        return []
-    tables = load_tables(options.data_dir)
-    splits = [draw_split(table, rows=options.rows, seed=0) for table in tables]
-    found = [as_task(split, rows=options.rows) for split in splits if split is not None]
-    if not found:
-        raise ValueError(
-            f"None of the {len(tables)} tables of {options.data_dir} gives {options.rows} support "
-            "rows, two of each class, and others to be judged on: take other --rows."
-        )
-    return found
-
-
 def validate_on_tables(
     theta: Any, found: list[Task], options: argparse.Namespace
 ) -> dict[str, float]:
@@ -249,7 +230,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse(parser, arguments)
     devices.start(options)
     options.out.mkdir(parents=True, exist_ok=True)
-    tables = real_tasks(options)
+    tables = load_tasks(options.data_dir, rows=options.rows) if options.data_dir else []
     state, seconds = pretrain(options)
     report(state, seconds, tables, options)
     devices.wait_for_all(options)

@@ -103,6 +103,23 @@ def as_task(split: Split, *, rows: int, num_terms: int = 0) -> Task:
     )
 
 
+def load_tasks(data_dir: str, *, rows: int) -> list[Task]:
+    """One split of each table as a task of the tabular meta-net.
+
+    Raises:
+      ValueError: if there is no such folder, or no table has rows enough.
+    """
+    tables = load_tables(data_dir)
+    splits = [draw_split(table, rows=rows, seed=0) for table in tables]
+    found = [as_task(split, rows=rows) for split in splits if split is not None]
+    if not found:
+        raise ValueError(
+            f"None of the {len(tables)} tables of {data_dir} gives {rows} support rows, two of "
+            "each class, and others to be judged on: take other --rows."
+        )
+    return found
+
+
 def _stratified_counts(counts: np.ndarray, rows: int) -> np.ndarray:
     """Rows of each class: in proportion, at least two of each, `rows` in all."""
     wanted = np.maximum(2, np.floor(rows * counts / counts.sum()).astype(int))

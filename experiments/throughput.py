@@ -29,8 +29,8 @@ import optax
 
 from experiments import comparison, hand_written, plots
 from experiments.command_line import in_a_sentence, parse
-from experiments.documents import read_json, write_json
-from experiments.throughput_tables import ratios, regressions, table
+from experiments.documents import write_json
+from experiments.throughput_tables import ratios, read_rows, regressions, table
 from experiments.workloads import CASES, Case, shared_out
 from jaxmeta import TrainState, make_step, training
 
@@ -234,18 +234,6 @@ def main(arguments: list[str] | None = None) -> int:
     slower = regressions(rows, before)
     print("\n".join(slower) or f"No row is slower than in {options.baseline}.")
     return 1 if slower else 0
-
-
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of an earlier run.
-
-    Raises:
-      ValueError: if the file is not what such a run wrote.
-    """
-    document = read_json(path)
-    if not isinstance(document, dict) or not isinstance(document.get("rows"), list):
-        raise ValueError(f"{path} has no rows of an earlier run: name what its --json wrote.")
-    return document["rows"]
 
 
 if __name__ == "__main__":

@@ -1,6 +1,9 @@
 """What the rows of the throughput kit look like as text, and which of them became slower."""
 
+from pathlib import Path
 from typing import Any
+
+from experiments.documents import read_json
 
 COLUMNS = (
     ("case", "<14", "case"),
@@ -33,6 +36,18 @@ def table(rows: list[dict[str, Any]]) -> str:
         ]
         lines.append(" ".join(cells))
     return "\n".join(lines)
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of an earlier run.
+
+    Raises:
+      ValueError: if the file is not what such a run wrote.
+    """
+    document = read_json(path)
+    if not isinstance(document, dict) or not isinstance(document.get("rows"), list):
+        raise ValueError(f"{path} has no rows of an earlier run: name what its --json wrote.")
+    return document["rows"]
 
 
 def regressions(rows: list[dict[str, Any]], baseline: list[dict[str, Any]]) -> list[str]:
