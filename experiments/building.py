@@ -6,7 +6,7 @@ from typing import Any
 import optax
 
 from experiments import gating
-from experiments.configuration import GRADIENT, TrainConfig
+from experiments.configuration import BATCH_NORMALISED, GRADIENT, TrainConfig
 from experiments.training_loop import skip_faults
 from jaxmeta import (
     MetaLearner,
@@ -30,7 +30,7 @@ GRADIENT_LEARNERS = {
     "fomaml": learners.fomaml,
     "anil": learners.anil,
     "meta_sgd": learners.meta_sgd,
-    "imaml": partial(learners.imaml, proximity=2.0, differentiate=inner.Implicit(num_steps=2)),
+    "imaml": learners.imaml,
     "reptile": learners.reptile,
     "maml_plus_plus": learners.maml_plus_plus,
 }
@@ -38,7 +38,11 @@ GRADIENT_LEARNERS = {
 
 def build_network(config: TrainConfig) -> Network:
     """The embedding, in the precision asked for."""
-    return networks.in_precision(ENCODERS[config.network](config.width), config.precision)
+    network = networks.in_precision(ENCODERS[config.network](config.width), config.precision)
+    if config.network in BATCH_NORMALISED and config.learner not in GRADIENT:
+        # These learners embed queries apart from the support set; a row of results says so.
+        return networks.transductive(network)
+    return network
 
 
 def build_learner(
@@ -57,22 +61,22 @@ def build_learner(
         "relation": lambda: learners.relation(network, ways=ways),
         "ridge": lambda: learners.ridge(network, ways=ways),
         "in_context": lambda: learners.in_context(
-            networks.chain(network, networks.rms_norm()), size=128, ways=ways
+            networks.chain(network, networks.rms_norm()), size=config.size, ways=ways
         ),
         "cavia": lambda: learners.cavia(
             networks.chain(network, networks.rms_norm()),
-            context_size=100,
-            hidden=(),
-            film=True,
+            context_size=config.context_size,
+            hidden=config.hidden,
+            film=config.film,
             ways=ways,
             num_steps=config.inner_steps,
             rate=config.inner_rate,
         ),
         "hypernet": lambda: learners.hypernet(
-            # A linear learner of all features: hidden layers cost points (BUILD_NOTES.md).
+            # By default a linear learner of all features: layers cost points (BUILD_NOTES.md).
             networks.chain(network, networks.rms_norm()),
             out_size=ways,
-            hidden=(),
+            hidden=config.hidden,
             # A meta-net that serves every size is told which.
             source="both" if config.gate == "any_size" else "support",
         ),
@@ -83,6 +87,11 @@ def build_learner(
         "nearest_neighbour": lambda: learners.nearest_neighbour(ways=ways),
     }
     share = config.density if density is None else density
+    if config.learner in ("meta_sgd", "maml_plus_plus") and gating.gated(config):
+        raise ValueError(
+            f"{config.learner} learns the rates of its own descent, which no gate goes with: leave "
+            "out --density and --gate, or take maml."
+        )
     if config.learner in GRADIENT:
         return GRADIENT_LEARNERS[config.learner](
             network, **inner_options(config, ways), **gating.sparse_adaptation(config, share)
@@ -92,11 +101,17 @@ def build_learner(
 
 def inner_options(config: TrainConfig, ways: int) -> dict[str, Any]:
     """The inner loop of a gradient learner."""
+    implicit = {
+        "proximity": config.proximity,
+        "differentiate": inner.Implicit(num_steps=config.solver_steps),
+    }
     return {
         "ways": ways,
         "num_steps": config.inner_steps,
         "rate": config.inner_rate,
         "statistics": config.statistics,
+        "head": config.head,
+        **(implicit if config.learner == "imaml" else {}),
     }
 
 
@@ -167,5 +182,7 @@ OBJECTIVES = {"reptile": reptile_objective, "maml_plus_plus": multi_step_objecti
 def outer_optimiser(config: TrainConfig) -> optax.GradientTransformation:
     """AdamW with a short warm-up and a cosine to zero; no step where the gradient is not finite."""
     warm_up = min(50, max(1, config.steps // 10))
-    schedule = optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, warm_up, config.steps)
+    # No schedule is as short as no step, or as one.
+    steps = max(2, config.steps)
+    schedule = optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, warm_up, steps)
     return skip_faults(optax.adamw(schedule, weight_decay=config.weight_decay))

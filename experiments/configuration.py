@@ -1,8 +1,9 @@
 """What a few-shot run is set to: learners and networks by name, and their default settings."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from jaxmeta.learners.learned_init import Head
 from jaxmeta.sparsity import Per
 
 GRADIENT = ("maml", "fomaml", "anil", "meta_sgd", "imaml", "reptile", "maml_plus_plus")
@@ -54,21 +55,49 @@ class TrainConfig:
     density: float = 1.0
     gate: str = "closing"
     per: Per = "leaf"  # what a gate ranks, see `sparsity.top_k`
+    least: float = 0.01  # the smallest share that a gate of any size is trained for
     inner_steps: int = 5
     inner_rate: float = 0.4
+    proximity: float = 2.0  # of iMAML, to where a descent starts
+    solver_steps: int = 2  # conjugate gradients of its implicit gradient
+    size: int = 128  # of the in-context transformer
+    context_size: int = 100  # of CAVIA
+    film: bool = True  # whether CAVIA's context scales the features, too
+    hidden: tuple[int, ...] = ()  # layers of CAVIA's decoder, and of what a hypernetwork emits
     statistics: str = "support"  # "query" is transductive
+    head: Head = "shared"  # where the head of a gradient learner starts, see `learned_init`
     num_classes: int = 1
     seed: int = 0
     init_from: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The fields as plain JSON."""
-        return asdict(self)
+        return asdict(self) | {"hidden": list(self.hidden)}
+
+    @classmethod
+    def from_json(cls, stored: dict[str, Any]) -> "TrainConfig":
+        """What `to_json` gave; settings that older versions did not store are at their defaults.
+
+        Raises:
+          ValueError: if it is of something else, or of a version that knows more settings.
+        """
+        unknown = sorted(stored.keys() - {field.name for field in fields(cls)})
+        if unknown or not {"learner", "dataset"} <= stored.keys():
+            raise ValueError(
+                "its configuration is not that of a learner of experiments.few_shot"
+                + (f", which has no settings {', '.join(unknown)}" if unknown else "")
+            )
+        if stored["learner"] not in LEARNERS or stored.get("network", "conv4") not in NETWORKS:
+            raise ValueError(
+                f"it was made for a learner {stored['learner']} on a network "
+                f"{stored.get('network')}, which this version does not have"
+            )
+        return cls(**stored | {"hidden": tuple(stored.get("hidden", ()))})
 
     @property
     def trains(self) -> bool:
         """Whether there is anything to learn."""
-        return self.learner != "nearest_neighbour" and self.steps > 0
+        return self.learner != "nearest_neighbour"
 
     @property
     def inductive(self) -> bool:

@@ -58,6 +58,13 @@ def start(options: argparse.Namespace) -> None:
         )
     if several and options.parallel != "shard":
         raise ValueError("Several processes share the tasks by a mesh: use --parallel shard.")
+    if several and options.process_id >= options.num_processes:
+        raise ValueError(
+            f"--process-id counts from 0: of {options.num_processes} processes the last one is "
+            f"{options.num_processes - 1}, got {options.process_id}."
+        )
+    if several and not options.coordinator.rpartition(":")[2].isdecimal():
+        raise ValueError(f"--coordinator is HOST:PORT, got {options.coordinator}.")
     if options.devices is not None and options.parallel == "none":
         raise ValueError("--devices says how many share the tasks: add --parallel pmap or shard.")
     if options.devices is not None and options.devices > options.num_processes:
@@ -79,7 +86,13 @@ def start(options: argparse.Namespace) -> None:
 
 def _make_virtual(devices: int, num_processes: int) -> None:
     """On a machine without accelerators: as many devices as were asked for."""
-    jax.config.update("jax_num_cpu_devices", -(-devices // num_processes))
+    try:
+        jax.config.update("jax_num_cpu_devices", -(-devices // num_processes))
+    except RuntimeError as error:
+        raise ValueError(
+            f"The number of devices is fixed once JAX was used in a process: run the command with "
+            f"--devices {devices} in a new one."
+        ) from error
     if (os.cpu_count() or 1) < 2 * devices:
         # XLA takes it for the number of cores. Without a thread for each device, devices that wait
         # for each other in a collective keep those from running that they wait for.

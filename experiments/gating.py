@@ -9,32 +9,34 @@ from experiments.configuration import TrainConfig
 from jaxmeta import MetaLearner, sparsity, transforms
 from jaxmeta.types import Array, PyTree
 
-LEAST = 0.01
-"""The smallest share that a gate of any size is trained for."""
-
 
 def closing(density: float, step: Array | int, steps: int) -> Array:
     """The density at an outer step: from 1 down to the given one, halfway through training.
 
     A `w` that is sparse from the start learns slowly: few entries have a gradient.
     """
-    return density ** jnp.minimum(1.0, 2.0 * step / steps)
+    return density ** jnp.minimum(1.0, 2.0 * step / max(1, steps))
+
+
+def gated(config: TrainConfig) -> bool:
+    """Whether anything is to be kept sparse."""
+    return config.gate == "any_size" or config.density != 1.0
 
 
 def sparse(learner: MetaLearner, config: TrainConfig, share: float | Array) -> MetaLearner:
     """The learner whose `w` keeps a share of its entries, by the configuration's gate."""
     if config.gate == "any_size":
-        return transforms.any_size(learner, share, least=LEAST, per=config.per)
-    if config.density == 1.0:
+        return transforms.any_size(learner, share, least=config.least, per=config.per)
+    if not gated(config):
         return learner
     return transforms.sparsify(learner, sparsity.top_k(share, per=config.per))
 
 
 def sparse_adaptation(config: TrainConfig, share: float | Array) -> dict[str, Any]:
     """Options of a gradient learner of which a share of the body's weights moves, and the head."""
-    if config.density == 1.0 and config.gate != "any_size":
+    if not gated(config):
         return {}
-    least = LEAST if config.gate == "any_size" else None
+    least = config.least if config.gate == "any_size" else None
     return {"tx": moving_share(optax.sgd(config.inner_rate), share, least=least)}
 
 

@@ -1,6 +1,7 @@
 """Judging trained learners on unseen classes: reading checkpoints, rows of results, the table."""
 
 import argparse
+import math
 import sys
 import time
 from dataclasses import dataclass, replace
@@ -12,7 +13,9 @@ import jax.numpy as jnp
 
 from experiments import devices
 from experiments.building import build_learner
-from experiments.configuration import TrainConfig
+from experiments.command_line import check_finite
+from experiments.configuration import GRADIENT, TrainConfig
+from experiments.documents import plus_minus
 from jaxmeta import Examples, Task, checkpoint, evaluate, paired_difference, tasks
 
 
@@ -27,43 +30,91 @@ class Trained:
 
 
 def load_trained(path: Path) -> Trained:
-    """A trained learner from its checkpoint, which says what it is."""
+    """A trained learner from its checkpoint, which says what it is.
+
+    Raises:
+      ValueError: if it holds no learner of `few_shot`.
+      Diverged: if it holds numbers that are not finite.
+    """
     stored = checkpoint.read_config(path)
     seconds = stored.pop("seconds", 0.0)
-    config = TrainConfig(**stored)
+    try:
+        config = TrainConfig.from_json(stored)
+    except ValueError as refused:
+        raise ValueError(f"{path} cannot be judged: {refused}.") from refused
     learner = build_learner(config, config.ways)  # CAVIA's theta has an output for each class
     row = Examples(jnp.zeros((1, 28, 28, 1)), jnp.zeros(1, jnp.int32), jnp.ones(1))
     theta = jax.eval_shape(lambda: learner.init(jax.random.key(0), Task(row, row)))
-    return Trained(path.stem, config, checkpoint.restore(path, theta), seconds)
+    theta = checkpoint.restore(path, theta)
+    check_finite(theta, str(path))
+    return Trained(path.stem, config, theta, seconds)
+
+
+def check_ways(config: TrainConfig, ways: int) -> None:
+    """Refuse tasks of other classes than those that theta has outputs for.
+
+    Raises:
+      ValueError: if it has an output for each class, and there are more or fewer.
+    """
+    # Meta-SGD has a rate for each entry of the head.
+    separate = config.learner in ("cavia", "meta_sgd") or (
+        config.learner in GRADIENT and config.head == "separate"
+    )
+    if separate and ways != config.ways:
+        raise ValueError(
+            f"{config.learner} as it is set learns something for each of {config.ways} classes, "
+            f"and cannot be judged on {ways} ways: train it with --train-ways {ways}."
+        )
 
 
 def start_from(path: Path, learner: str, theta: Any) -> Any:
-    """theta, or of another learner's theta its network alone, as that checkpoint has it.
+    """theta, or of another theta its network alone, as that checkpoint has it.
 
     Args:
       path: a checkpoint, or a folder that has one of this learner.
       learner: the name of the learner that is to start.
       theta: where it would start otherwise.
+
+    Raises:
+      ValueError: if the networks are not alike.
     """
-    source = load_trained(path / f"{learner}.ckpt" if path.is_dir() else path)
-    if source.config.learner == learner:
+    path = path / f"{learner}.ckpt" if path.is_dir() else path
+    source = load_trained(path)
+    if source.config.learner == learner and _shapes(source.theta) == _shapes(theta):
         return source.theta
+    nodes = jax.tree.leaves(source.theta, is_leaf=_has_network)
+    given = _embedding(next(node["network"] for node in nodes if _has_network(node)))
 
-    given = source.theta["network"]
+    def replaced(node: Any) -> Any:
+        if not _has_network(node):
+            return node
+        network = node["network"]
+        if _shapes(_embedding(network)) != _shapes(given):
+            raise ValueError(
+                f"{path} holds a network {source.config.network} of width {source.config.width}, "
+                f"from which the one that {learner} is asked to train cannot start: give the same "
+                "--network and --width."
+            )
+        return node | {"network": [given, *network[1:]] if _is_chain(network) else given}
 
-    def has_network(node: Any) -> bool:
-        return isinstance(node, dict) and "network" in node
+    return jax.tree.map(replaced, theta, is_leaf=_has_network)
 
-    def replaced(network: Any) -> Any:
-        # In a chain the embedding comes first.
-        alike = jax.tree.structure(network) == jax.tree.structure(given)
-        return given if alike else [given, *network[1:]]
 
-    return jax.tree.map(
-        lambda node: node | {"network": replaced(node["network"])} if has_network(node) else node,
-        theta,
-        is_leaf=has_network,
-    )
+def _has_network(node: Any) -> bool:
+    return isinstance(node, dict) and "network" in node
+
+
+def _is_chain(network: Any) -> bool:
+    """Whether these are parameters of an embedding and a normalisation, which has none."""
+    return isinstance(network, list) and network[1:] == [()]
+
+
+def _embedding(network: Any) -> Any:
+    return network[0] if _is_chain(network) else network
+
+
+def _shapes(tree: Any) -> Any:
+    return jax.tree.map(jnp.shape, tree)
 
 
 def judge(
@@ -73,6 +124,7 @@ def judge(
     config = trained.config
     if options.statistics:
         config = replace(config, statistics=options.statistics)
+    check_ways(config, ways)
     learner = build_learner(config, ways)
     sampler = unseen_tasks(data, ways, shots, options)
     sys.stderr.write(
@@ -97,6 +149,7 @@ def judge(
         "shots": shots,
         "seed": options.seed,
         "inductive": config.inductive,
+        "left_out": result.left_out,
         "evaluation": result,
         "density": result.density,
         "nonzeros": result.nonzeros,
@@ -125,7 +178,8 @@ def compare_to_best(rows: list[dict]) -> list[dict]:
     ordered = []
     for setting in dict.fromkeys((row["ways"], row["shots"]) for row in rows):
         same = [row for row in rows if (row["ways"], row["shots"]) == setting]
-        same.sort(key=lambda row: -row["accuracy"])
+        # What has no accuracy is no better than anything.
+        same.sort(key=lambda row: -row["accuracy"] if math.isfinite(row["accuracy"]) else math.inf)
         best = same[0]["evaluation"]
         for row in same:
             mean, ci95 = paired_difference(row["evaluation"], best)
@@ -143,8 +197,8 @@ def table(rows: list[dict]) -> str:
     )
     lines = [head, "-" * len(head)]
     for row in rows:
-        accuracy = f"{100 * row['accuracy']:.2f} ± {100 * row['ci95']:.2f}"
-        behind = f"{100 * row['to_best']['mean']:.2f} ± {100 * row['to_best']['ci95']:.2f}"
+        accuracy = plus_minus(row["accuracy"], row["ci95"])
+        behind = plus_minus(row["to_best"]["mean"], row["to_best"]["ci95"])
         name = row["learner"] + ("" if row["inductive"] else " (transd.)")
         lines.append(
             f"{name:<22}{row['ways']:>5}{row['shots']:>6}{accuracy:>16}"

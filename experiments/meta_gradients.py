@@ -9,7 +9,6 @@ Time: five minutes on 2 CPU cores, nearly all of it compilation.
 """
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -21,10 +20,11 @@ import numpy as np
 import optax
 
 from experiments import plots
+from experiments.command_line import in_a_sentence, parse
+from experiments.documents import write_json
 from experiments.regressors import body
 from experiments.training_loop import cache_compilations
 from jaxmeta import inner, learners, losses, meta_objective, sample_tasks, tasks, transforms
-from jaxmeta.files import write_atomically
 
 # The proximal term is that of iMAML: without it a start has no say in where a descent ends.
 RATE, PROXIMITY = 0.002, 5.0
@@ -97,6 +97,7 @@ def show(row: dict[str, Any]) -> None:
     )
 
 
+@in_a_sentence
 def main(arguments: list[str] | None = None) -> int:
     """Print and write the table, and draw it."""
     parser = argparse.ArgumentParser(
@@ -110,7 +111,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=9, help="runs behind each median")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("runs/meta_gradients"))
-    options = parser.parse_args(arguments)
+    options = parse(parser, arguments, least={"steps": 1})
+    options.out.mkdir(parents=True, exist_ok=True)
     # All ratios are to "full", asked for or not.
     modes = list(dict.fromkeys(["full", *options.mode]))
     theta_key, task_key, noise_key = jax.random.split(jax.random.key(options.seed), 3)
@@ -123,11 +125,10 @@ def main(arguments: list[str] | None = None) -> int:
         rows += measure(num_steps, modes, inputs, options.rounds)
         for row in rows[-len(modes) :]:
             show(row)
-    options.out.mkdir(parents=True, exist_ok=True)
     device = jax.devices()[0].device_kind
-    config = {**vars(options), "out": str(options.out), "rate": RATE, "proximity": PROXIMITY}
+    config = {**vars(options), "rate": RATE, "proximity": PROXIMITY}
     document = {"config": config | {"device": device, "jax": jax.__version__}, "results": rows}
-    write_atomically(options.out / "result.json", json.dumps(document, indent=1).encode())
+    write_json(options.out / "result.json", document)
     title = f"One meta-gradient of {options.tasks} tasks, 1-40-40-1 perceptron, on {device}"
     plots.cost_of_modes(rows, options.out / "meta_gradients.png", title=title)
     return 0

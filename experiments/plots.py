@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from experiments.documents import numbers
 from jaxmeta import Examples, MetaLearner, Task
 
 
@@ -32,8 +33,8 @@ def learning_curves(records: Iterable[dict[str, Any]], path: Path) -> None:
     styles = [{"color": f"C{i}", "linestyle": dashes} for dashes in ("-", "--") for i in range(10)]
     for (name, rows), style in zip(by_learner.items(), itertools.cycle(styles), strict=False):
         steps = [row["step"] for row in rows]
-        axes[0].plot(steps, [row["loss"] for row in rows], label=name, **style)
-        axes[1].plot(steps, [100 * row.get("accuracy", np.nan) for row in rows], **style)
+        axes[0].plot(steps, numbers(row["loss"] for row in rows), label=name, **style)
+        axes[1].plot(steps, 100 * numbers(row.get("accuracy") for row in rows), **style)
     axes[0].set(xlabel="outer step", ylabel="meta-training loss (nats)", yscale="log")
     axes[1].set(xlabel="outer step", ylabel="meta-training accuracy (%)")
     axes[1].set_title("transfer: over all training classes at once", fontsize=9)
@@ -121,9 +122,10 @@ def sparsity_paths(rows: dict[str, list[dict[str, Any]]], path: Path, *, title: 
     _save(figure, path)
 
 
-def _percent(points: list[dict[str, Any]]) -> tuple[list[float], list[float]]:
-    """Accuracies and the halves of their intervals."""
-    return [100 * p["accuracy"] for p in points], [100 * p["ci95"] for p in points]
+def _percent(points: list[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
+    """Accuracies and the halves of their intervals, none where there is no such number."""
+    accuracy, spread = (100 * numbers(p[key] for p in points) for key in ("accuracy", "ci95"))
+    return accuracy, np.where(np.isfinite(spread), spread, 0.0)
 
 
 def cost_of_modes(rows: list[dict[str, Any]], path: Path, *, title: str) -> None:
@@ -177,7 +179,7 @@ def regression(
 def _errors(axis: Any, rows: list[dict[str, Any]], colours: Any) -> None:
     """Mean error and interval after each number of inner steps."""
     for i, row in enumerate(rows):
-        mean, ci95 = np.asarray(row["error"], float), np.asarray(row["ci95"], float)
+        mean, ci95 = numbers(row["error"]), numbers(row["ci95"])
         style = {"color": colours((2 * i) % 20 + (2 * i) // 20), "label": row["learner"]}
         if len(mean) == 1:
             axis.axhline(mean[0], linestyle=("--", ":", "-.")[i % 3], **style)
@@ -191,7 +193,9 @@ def _errors(axis: Any, rows: list[dict[str, Any]], colours: Any) -> None:
     axis.set_xscale("symlog", linthresh=1, linscale=0.4)
     axis.set_xlim(0, None)
     # Descents that diverge leave the picture at the top.
-    axis.set_ylim(0.5 * min(min(filter(None, row["error"])) for row in rows), 10)
+    means = np.concatenate([numbers(row["error"]) for row in rows])
+    least = means[np.isfinite(means) & (means > 0)].min(initial=1.0)
+    axis.set_ylim(0.5 * least, 10)
     axis.set(title=f"unseen tasks, mean and 95% interval of {rows[0]['num_tasks']:,}")
     axis.grid(alpha=0.3, which="both")
 

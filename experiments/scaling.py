@@ -15,7 +15,6 @@ of each step, on accelerators whose figures stand in `ACCELERATOR`.
 """
 
 import argparse
-import json
 import statistics
 import sys
 from pathlib import Path
@@ -25,12 +24,12 @@ import jax
 import optax
 
 from experiments import devices, plots
-from experiments.command_line import in_a_sentence
+from experiments.command_line import in_a_sentence, parse
+from experiments.documents import write_json
 from experiments.throughput import seconds_of
 from experiments.training_loop import cache_compilations
 from experiments.workloads import CASES, Case
 from jaxmeta import make_step, parallel, training
-from jaxmeta.files import write_atomically
 from jaxmeta.sharing import check_divides
 
 MODEL_DEVICES = (8, 64, 1024)
@@ -157,7 +156,7 @@ def main(arguments: list[str] | None = None) -> int:
     add("--inner-steps", type=int, default=1, help="of the cases that descend")
     add("--seconds", type=float, default=2.0, help="for each row")
     add("--out", type=Path, default=Path("runs/scaling"))
-    options = parser.parse_args(arguments)
+    options = parse(parser, arguments)
     options.devices = sorted(set(options.devices))
     devices.start(device_flags(options.devices[-1], options))
     options.out.mkdir(parents=True, exist_ok=True)
@@ -174,7 +173,7 @@ def main(arguments: list[str] | None = None) -> int:
         "model": on_paper,
         "accelerator": ACCELERATOR._asdict(),
     }
-    write_atomically(options.out / "result.json", json.dumps(document, indent=1).encode())
+    write_json(options.out / "result.json", document)
     plots.scaling(rows, options.out / "scaling.png")
     print(f"{jax.device_count()} devices ({document['device']}), {options.parallel}:")
     print(table(rows), "\nOn paper:", table(on_paper), sep="\n")

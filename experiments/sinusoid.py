@@ -8,7 +8,6 @@ Time: about ten minutes on 2 CPU cores; `--learner maml transfer` alone, one.
 """
 
 import argparse
-import json
 import math
 import sys
 from pathlib import Path
@@ -20,7 +19,8 @@ import numpy as np
 import optax
 
 from experiments import devices, plots
-from experiments.command_line import in_a_sentence
+from experiments.command_line import in_a_sentence, parse
+from experiments.documents import numbers, plus_minus, write_json
 from experiments.regressors import INNER_STEPS, error, errors, predictions, rivals
 from experiments.training_loop import cache_compilations, resume, skip_faults, train
 from jaxmeta import (
@@ -33,7 +33,6 @@ from jaxmeta import (
     training,
 )
 from jaxmeta.evaluation import interval95
-from jaxmeta.files import write_atomically
 
 MOST_STEPS = 100
 SHOWN = (0, 1, 2, 5, 10, 20, 50, 100)
@@ -48,7 +47,7 @@ def train_rival(name: str, options: argparse.Namespace) -> tuple[TrainState, flo
     sampler = tasks.sinusoids()
     loss_fn = rival.loss_fn and rival.loss_fn(options.steps)
     # A descent from a start that nobody has learnt yet may end anywhere, infinity included.
-    adam = optax.adam(optax.cosine_decay_schedule(rival.rate, options.steps))
+    adam = optax.adam(optax.cosine_decay_schedule(rival.rate, max(1, options.steps)))
     tx = skip_faults(optax.chain(optax.clip_by_global_norm(10.0), adam))
     step = make_step(loss_fn or meta_objective(learner, error), tx)
     chunk = math.gcd(options.steps, 500)
@@ -85,9 +84,9 @@ def judge(name: str, theta: Any, options: argparse.Namespace) -> dict[str, Any]:
     else:
         per_task = np.asarray(errors(rival, theta, batch, MOST_STEPS), np.float64)
     # A descent that diverges on some task has no mean: null in the file, a gap in the plot.
-    finite = [values if np.isfinite(values).all() else None for values in per_task.T]
-    row["error"] = [None if values is None else float(values.mean()) for values in finite]
-    row["ci95"] = [None if values is None else interval95(values) for values in finite]
+    finite = [values if np.isfinite(values).all() else values * np.nan for values in per_task.T]
+    row["error"] = [float(values.mean()) for values in finite]
+    row["ci95"] = [interval95(values) for values in finite]
     return row | {"learner": name, "num_tasks": len(per_task), "seed": options.seed}
 
 
@@ -96,10 +95,12 @@ def table(rows: list[dict[str, Any]]) -> str:
     lines = [f"{'learner':<22}" + "".join(f"{f'{k} steps':>10}" for k in SHOWN)]
     lines[0] += f"{'least':>18}{'at':>5}{'seconds':>9}"
     for row in rows:
-        means, ci95 = np.asarray(row["error"], float), np.asarray(row["ci95"], float)
-        last, best = len(means), int(np.nanargmin(means))
-        shown = [f"{means[k]:>10.4f}" if 1 < last > k else f"{'-':>10}" for k in SHOWN]
-        least, at = f"{means[best]:.4f} ± {ci95[best]:.4f}", best if last > 1 else "-"
+        means, last = numbers(row["error"]), len(row["error"])
+        best = int(np.where(np.isfinite(means), means, np.inf).argmin())
+        known = {k for k in SHOWN if 1 < last > k and np.isfinite(means[k])}
+        shown = [f"{means[k]:>10.4f}" if k in known else f"{'-':>10}" for k in SHOWN]
+        least = plus_minus(means[best], numbers(row["ci95"])[best], scale=1.0, digits=4)
+        at = best if last > 1 and np.isfinite(means[best]) else "-"
         lines.append(
             f"{row['learner']:<22}{''.join(shown)}{least:>18}{at:>5}{row['seconds']:>9.0f}"
         )
@@ -108,10 +109,12 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def verdict(rows: list[dict[str, Any]]) -> str:
     """The claim in one sentence, where both sides of it were run."""
-    curves = {row["learner"]: np.asarray(row["error"], float) for row in rows}
+    curves = {row["learner"]: numbers(row["error"]) for row in rows}
     if not {"maml", "transfer"} <= curves.keys():
         return ""
     ours, theirs = curves["maml"][INNER_STEPS], curves["transfer"]
+    if not np.isfinite([ours, theirs[INNER_STEPS]]).all():
+        return f"A descent of {INNER_STEPS} inner steps diverges: there is nothing to compare."
     return (
         f"MAML after {INNER_STEPS} inner steps has {ours / theirs[INNER_STEPS]:.3f} of the error "
         f"of transfer after {INNER_STEPS}, and {ours / np.nanmin(theirs):.3f} of its least "
@@ -153,7 +156,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--resume", action="store_true", help="go on from the states in --out")
     parser.add_argument("--out", type=Path, default=Path("runs/sinusoid"))
     devices.add_flags(parser)
-    options = parser.parse_args(arguments)
+    options = parse(parser, arguments)
     devices.start(options)
     options.out.mkdir(parents=True, exist_ok=True)
     leads = jax.process_index() == 0
@@ -173,8 +176,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def report(rows: list[dict[str, Any]], thetas: dict[str, Any], options: argparse.Namespace) -> None:
     """Write, draw and print the results."""
-    document = {"config": {**vars(options), "out": str(options.out)}, "results": rows}
-    write_atomically(options.out / "result.json", json.dumps(document, indent=1).encode())
+    write_json(options.out / "result.json", {"config": vars(options), "results": rows})
     draw(rows, thetas, options)
     print(f"Squared error on {options.eval_tasks} unseen tasks, ten support rows each:")
     print(table(rows), verdict(rows), sep="\n")

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from experiments.gating import LEAST, closing, moving_share
+from experiments.gating import closing, moving_share
 from jaxmeta import MetaLearner, learners, losses, meta_objective, networks, sparsity, transforms
 from jaxmeta.types import Array, LossFn, Prox, PyTree
 
@@ -19,6 +19,8 @@ WHOLE_INPUTS = "whole inputs, closing"
 """The mechanism whose learner is exported: what is left of it is a smaller matrix."""
 
 INNER_STEPS, INNER_RATE = 3, 0.1
+LEAST = 0.01
+"""The smallest share that learners are trained for."""
 
 
 class Entry(NamedTuple):

@@ -10,7 +10,6 @@ Time: a minute for each training on one CPU core, a quarter of an hour for a dat
 """
 
 import argparse
-import json
 import math
 import sys
 from pathlib import Path
@@ -22,7 +21,8 @@ import numpy as np
 import optax
 
 from experiments import plots
-from experiments.command_line import in_a_sentence
+from experiments.command_line import in_a_sentence, parse
+from experiments.documents import plus_minus, write_json
 from experiments.embeddings import embedded, episodes
 from experiments.sparse_learners import WHOLE_INPUTS, Entry, mechanisms, moved, path_learners
 from experiments.training_loop import cache_compilations, resume, skip_faults, train
@@ -44,7 +44,8 @@ from jaxmeta.types import Sampler
 
 SHARES = (1.0, 0.5, 0.3, 0.2, 0.1, 0.05, 0.03, 0.02, 0.01)
 TASKS_PER_STEP, LOG_EVERY = 4, 50
-CONFIG = ("dataset", "ways", "steps", "seed", "density")
+CONFIG = ("dataset", "ways", "steps", "seed", "density", "views", "queries")
+BEFORE = {"views": 10, "queries": 5}  # what older states do not say
 
 
 class Problem(NamedTuple):
@@ -58,14 +59,14 @@ def fit(name: str, entry: Entry, problem: Problem, options: argparse.Namespace) 
     """Meta-train one learner, or go on where its state was left."""
     learner, key = entry.build(1.0), jax.random.key(options.seed)
     schedule = optax.warmup_cosine_decay_schedule(
-        0.0, entry.rate, max(1, options.steps // 20), options.steps
+        0.0, entry.rate, max(1, options.steps // 20), max(2, options.steps)
     )
     tx = skip_faults(optax.adamw(schedule, weight_decay=0.05))
     state, seconds = training.init(learner, tx, key, problem.train(key)), 0.0
     config = {each: getattr(options, each) for each in CONFIG}
     settings = {"name": _file_name(name), "config": config, "out": options.out}
     if options.resume:
-        state, seconds = resume(state, **settings)
+        state, seconds = resume(state, **settings, before=BEFORE)
     chunk = math.gcd(options.steps, LOG_EVERY)
     step = make_step(entry.objective(options.steps), tx)
     run = scan_steps(step, problem.train, num_steps=chunk, tasks_per_step=TASKS_PER_STEP)
@@ -153,8 +154,8 @@ def ship(theta: Any, unseen: np.ndarray, options: argparse.Namespace) -> dict[st
     write_atomically(options.out / "learner.stablehlo", export.stablehlo(predict, x.shape[1:]))
     one, many = (a / b for a, b in zip(dense.microseconds, small.microseconds, strict=True))
     print(
-        f"\nAn emitted learner of {ways} classes, {100 * result.mean:.2f} ± "
-        f"{100 * result.ci95:.2f} % over {result.num_tasks} tasks.\n"
+        f"\nAn emitted learner of {ways} classes, "
+        f"{plus_minus(result.mean, result.ci95)} % over {result.num_tasks} tasks.\n"
         f"Exported: {export.describe(small)}.\nDense:    {export.describe(dense)}.\n"
         f"{dense.num_bytes / small.num_bytes:.1f} times smaller, {one:.1f} and {many:.1f} times "
         "faster."
@@ -171,8 +172,8 @@ def table(rows: list[dict[str, Any]]) -> str:
     )
     lines = [head, "-" * len(head)]
     for row in rows:
-        accuracy = f"{100 * row['accuracy']:.2f} ± {100 * row['ci95']:.2f}"
-        cost = f"{100 * row['cost']['mean']:.2f} ± {100 * row['cost']['ci95']:.2f}"
+        accuracy = plus_minus(row["accuracy"], row["ci95"])
+        cost = plus_minus(row["cost"]["mean"], row["cost"]["ci95"])
         lines.append(
             f"{row['learner']:<28}{row['density']:>9.4f}{accuracy:>16}{cost:>16}"
             f"{row['nonzeros']:>11.0f}{row['multiply_adds']:>11}{row['live_inputs']:>8}"
@@ -213,7 +214,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     add("--seed", type=int, default=0)
     add("--resume", action="store_true", help="go on from the states in --out")
     add("--out", type=Path, default=Path("runs/sparsity_path"))
-    return parser.parse_args(arguments)
+    return parse(parser, arguments)
 
 
 @in_a_sentence
@@ -243,10 +244,9 @@ def main(arguments: list[str] | None = None) -> int:
         shipped = ship(thetas[WHOLE_INPUTS], unseen, options)
     for row in sum(rows.values(), []):
         del row["evaluation"]
-    config = {**vars(options), "out": str(options.out)}
-    document = {"config": config, "results": rows, "shipped": shipped}
+    document = {"config": vars(options), "results": rows, "shipped": shipped}
     document["versions"] = checkpoint.versions()
-    write_atomically(options.out / "result.json", json.dumps(document, indent=1).encode())
+    write_json(options.out / "result.json", document)
     title = f"{options.dataset}, {options.ways}-way 1-shot, unseen classes"
     plots.sparsity_paths(rows, options.out / "sparsity_path.png", title=title)
     return 0

@@ -9,7 +9,6 @@ Time: about an hour on one CPU core, nearly all of it the baselines'; a run goes
 """
 
 import argparse
-import json
 import sys
 import time
 import warnings
@@ -20,6 +19,8 @@ from typing import Any
 import numpy as np
 
 from experiments import tabular_baselines, tabular_summary
+from experiments.command_line import in_a_sentence, parse
+from experiments.documents import append_json, read_records
 from experiments.tabular_tables import Split, Table, draw_split, judge, load_tables
 from experiments.training_loop import cache_compilations
 from jaxmeta.tabular import MetaClassifier
@@ -79,25 +80,32 @@ def run(tables: list[Table], options: argparse.Namespace) -> None:
     """Append a record for each job that `records.jsonl` has not."""
     file = options.out / "records.jsonl"
     identity = ("method", "set", "rows", "split")
-    lines = file.read_text().splitlines() if file.exists() else []
-    done = {tuple(json.loads(line)[key] for key in identity) for line in lines}
-    with file.open("a") as log:
-        for method, seed, table in jobs(tables, options):
-            name = dict(zip(identity, (method, table.name, options.rows, seed), strict=True))
-            split = draw_split(table, rows=options.rows, seed=seed)
-            if split is None or tuple(name.values()) in done:
-                continue
-            record = name | {"classes": int(table.y.max()) + 1} | measure(method, split)
-            log.write(json.dumps(record) + "\n")
-            log.flush()
+    records = read_records(file) if file.exists() else ()
+    done = {tuple(record[key] for key in identity) for record in records}
+    for method, seed, table in jobs(tables, options):
+        name = dict(zip(identity, (method, table.name, options.rows, seed), strict=True))
+        split = draw_split(table, rows=options.rows, seed=seed)
+        if split is None or tuple(name.values()) in done:
+            continue
+        record = name | {"classes": int(table.y.max()) + 1} | measure(method, split)
+        append_json(file, record)
 
 
 def summarise(options: argparse.Namespace) -> None:
-    """Print the table, and write it and the pictures."""
-    lines = (options.out / "records.jsonl").read_text().splitlines()
-    records = [r for r in map(json.loads, lines) if r["method"] in options.methods]
-    records = [r for r in records if r["split"] < options.splits]
+    """Print the table, and write it and the pictures.
+
+    Raises:
+      ValueError: if nothing was measured.
+    """
+    file = options.out / "records.jsonl"
+    records = list(read_records(file)) if file.exists() else []
+    records = [r for r in records if r["method"] in options.methods and r["split"] < options.splits]
     table = tabular_summary.by_set(records, options.rows)
+    if not table or not len(next(iter(table.values()))["log_loss"]):
+        raise ValueError(
+            f"No table gives a split of {options.rows} support rows, two of each class at least, "
+            "and rows enough to be judged on: take other --rows."
+        )
     reference = next((name for name in OURS if name in table), next(iter(table)))
     text = tabular_summary.as_text(table, reference)
     tabular_summary.draw(table, options.rows, options.out)
@@ -113,6 +121,7 @@ def summarise(options: argparse.Namespace) -> None:
     (options.out / f"table_{options.rows}.txt").write_text(text + "\n")
 
 
+@in_a_sentence
 def main(arguments: list[str] | None = None) -> int:
     """Measure what is missing, then summarise all."""
     parser = argparse.ArgumentParser(
@@ -126,14 +135,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--rows", type=int, default=100, help="support rows")
     parser.add_argument("--splits", type=int, default=20)
     parser.add_argument("--out", type=Path, default=Path("runs/tabular_benchmark"))
-    options = parser.parse_args(arguments)
+    options = parse(parser, arguments)
     options.out.mkdir(parents=True, exist_ok=True)
     warnings.filterwarnings("ignore")
-    try:
-        run(load_tables(options.data_dir), options)
-    except ValueError as refused:
-        sys.stderr.write(f"error: {refused}\n")
-        return 2
+    run(load_tables(options.data_dir), options)
     summarise(options)
     return 0
 

@@ -10,7 +10,6 @@ Time: 110 to 130 tasks a second on a CPU core; Ctrl-C, and `--resume`, at any ti
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,8 +20,9 @@ import numpy as np
 import optax
 
 from experiments import devices
-from experiments.command_line import in_a_sentence
-from experiments.tabular_tables import Table, as_task, draw_split, load_tables
+from experiments.command_line import check_finite, in_a_sentence, parse
+from experiments.documents import plus_minus, write_json
+from experiments.tabular_tables import load_tasks
 from experiments.training_loop import cache_compilations, resume, skip_faults, train
 from jaxmeta import (
     MetaLearner,
@@ -39,7 +39,6 @@ from jaxmeta import (
     tasks,
     training,
 )
-from jaxmeta.files import write_atomically
 
 ROWS, QUERIES, FEW = 100, 64, 12
 SETTINGS = ("seed", "steps", "tasks_per_step", "rows", "rate", "average", "eta")
@@ -148,11 +147,9 @@ def validate(theta: Any, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def validate_on_tables(
-    theta: Any, tables: list[Table], options: argparse.Namespace
+    theta: Any, found: list[Task], options: argparse.Namespace
 ) -> dict[str, float]:
     """Mean log-loss over real tables, one split each: trained, untrained, and with few terms."""
-    splits = [draw_split(table, rows=options.rows, seed=0) for table in tables]
-    found = [as_task(split, rows=options.rows) for split in splits if split is not None]
     batch = jax.tree.map(lambda *leaves: np.stack(leaves), *found)
     learner = learners.tabular()
 
@@ -177,10 +174,11 @@ def validate_on_tables(
 
 
 def report(
-    state: training.TrainState, seconds: float, tables: list[Table], options: argparse.Namespace
+    state: training.TrainState, seconds: float, tables: list[Task], options: argparse.Namespace
 ) -> None:
     """Write the weights, and what they do on tasks and tables that were not trained on."""
     theta, settings = averaged(state), {each: getattr(options, each) for each in SETTINGS}
+    check_finite(theta, f"The average of theta over {options.steps} outer steps")
     checkpoint.save(options.out / "tabular.ckpt", theta, {**settings, "seconds": seconds})
     result = validate(theta, options) | {"seconds": seconds, "config": settings}
     if tables:
@@ -188,11 +186,12 @@ def report(
     # All processes validate, which takes them equally long; the first one writes.
     if jax.process_index() > 0:
         return
-    write_atomically(options.out / "result.json", json.dumps(result, indent=1).encode())
+    write_json(options.out / "result.json", result)
+    gain = plus_minus(result["difference"], result["ci95"], scale=1.0, digits=4)
     print(
         f"Log-loss on {result['num_tasks']} tasks of the prior: {result['log_loss']:.4f}, "
-        f"untrained {result['untrained']:.4f}, difference {result['difference']:.4f} "
-        f"± {result['ci95']:.4f}; {state.step * options.tasks_per_step} tasks in {seconds:.0f} s."
+        f"untrained {result['untrained']:.4f}, difference {gain}; "
+        f"{state.step * options.tasks_per_step} tasks in {seconds:.0f} s."
     )
     if tables:
         real = result["tables"]
@@ -228,10 +227,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--resume", action="store_true", help="go on from the state in --out")
     parser.add_argument("--out", type=Path, default=Path("runs/tabular_pretrain"))
     devices.add_flags(parser)
-    options = parser.parse_args(arguments)
+    options = parse(parser, arguments)
     devices.start(options)
     options.out.mkdir(parents=True, exist_ok=True)
-    tables = load_tables(options.data_dir) if options.data_dir else []
+    tables = load_tasks(options.data_dir, rows=options.rows) if options.data_dir else []
     state, seconds = pretrain(options)
     report(state, seconds, tables, options)
     devices.wait_for_all(options)

@@ -7,6 +7,8 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 
+from experiments.documents import numbers
+
 MEASURES = ("log_loss", "accuracy", "auc", "calibration", "fit_ms", "predict_ms", "predict_row_ms")
 _RESAMPLES = 2000
 
@@ -25,7 +27,7 @@ def by_set(records: Sequence[dict[str, Any]], rows: int) -> dict[str, dict[str, 
         done = [tasks[method][task] for task in common]
         table[method] = {
             measure: np.asarray(
-                [np.mean([r[measure] for r in done if r["set"] == name]) for name in names]
+                [numbers(r[measure] for r in done if r["set"] == name).mean() for name in names]
             )
             for measure in (*MEASURES, "terms")
             if all(measure in record for record in done)
@@ -42,9 +44,13 @@ def interval(differences: np.ndarray, seed: int = 0) -> tuple[float, float]:
 
 
 def ranks(table: dict[str, dict[str, np.ndarray]], measure: str) -> dict[str, float]:
-    """Mean rank of each method over the data sets, 1 for the best; ties share theirs."""
+    """Mean rank of each method over the data sets, 1 for the best; ties share theirs.
+
+    A method without a number is behind all others.
+    """
     sign = 1.0 if measure in ("log_loss", "calibration") else -1.0
     values = sign * np.stack([each[measure] for each in table.values()])
+    values = np.where(np.isnan(values), np.inf, values)
     below = (values[:, None] > values[None]).sum(axis=1)
     same = (values[:, None] == values[None]).sum(axis=1)
     return dict(zip(table, (below + (same + 1) / 2).mean(axis=1).tolist(), strict=True))
@@ -70,7 +76,7 @@ def as_text(table: dict[str, dict[str, np.ndarray]], reference: str) -> str:
         f"{'method':<24}{'log-loss':>9}{'acc %':>7}{'AUC':>7}{'calib.':>8}{'rank':>6}"
         f"{'difference, 95% over sets':>30}{'won %':>7}{'terms':>7}{'fit ms':>9}{'row us':>8}"
     ]
-    for method in sorted(table, key=lambda name: table[name]["log_loss"].mean()):
+    for method in sorted(table, key=lambda name: _last_if_nan(table[name]["log_loss"].mean())):
         each = table[method]
         gap = ours["log_loss"] - each["log_loss"]
         low, high = interval(gap)
@@ -84,6 +90,10 @@ def as_text(table: dict[str, dict[str, np.ndarray]], reference: str) -> str:
             f"{1e3 * np.median(each['predict_row_ms']):>8.0f}"
         )
     return "\n".join(lines)
+
+
+def _last_if_nan(value: float) -> float:
+    return np.inf if np.isnan(value) else value
 
 
 def draw(table: dict[str, dict[str, np.ndarray]], rows: int, out: Path) -> None:

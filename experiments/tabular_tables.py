@@ -67,8 +67,11 @@ def load_tables(data_dir: str | None, file: str = "tabular_dev.npz") -> list[Tab
 
 
 def draw_split(table: Table, *, rows: int, seed: int) -> Split | None:
-    """A stratified split, the same for every method; None where the table is too short."""
-    if len(table.y) < rows + LEAST_TEST_ROWS:
+    """A stratified split, the same for every method.
+
+    None where the table is too short, or `rows` too few for two of each class.
+    """
+    if len(table.y) < rows + LEAST_TEST_ROWS or rows < 2 * (table.y.max() + 1):
         return None
     rng = np.random.default_rng([seed, sum(map(ord, table.name))])
     order = rng.permutation(len(table.y))
@@ -100,6 +103,23 @@ def as_task(split: Split, *, rows: int, num_terms: int = 0) -> Task:
     )
 
 
+def load_tasks(data_dir: str, *, rows: int) -> list[Task]:
+    """One split of each table as a task of the tabular meta-net.
+
+    Raises:
+      ValueError: if there is no such folder, or no table has rows enough.
+    """
+    tables = load_tables(data_dir)
+    splits = [draw_split(table, rows=rows, seed=0) for table in tables]
+    found = [as_task(split, rows=rows) for split in splits if split is not None]
+    if not found:
+        raise ValueError(
+            f"None of the {len(tables)} tables of {data_dir} gives {rows} support rows, two of "
+            "each class, and others to be judged on: take other --rows."
+        )
+    return found
+
+
 def _stratified_counts(counts: np.ndarray, rows: int) -> np.ndarray:
     """Rows of each class: in proportion, at least two of each, `rows` in all."""
     wanted = np.maximum(2, np.floor(rows * counts / counts.sum()).astype(int))
@@ -114,7 +134,12 @@ def _stratified_counts(counts: np.ndarray, rows: int) -> np.ndarray:
 
 
 def judge(probabilities: np.ndarray, y: np.ndarray) -> dict[str, float]:
-    """Log-loss in nats, accuracy, AUC (one against the rest, averaged) and calibration error."""
+    """Log-loss in nats, accuracy, AUC (one against the rest, averaged) and calibration error.
+
+    All are NaN where a probability is not finite.
+    """
+    if not np.isfinite(probabilities).all():
+        return dict.fromkeys(("log_loss", "accuracy", "auc", "calibration"), float("nan"))
     p = np.clip(probabilities, _LEAST_PROBABILITY, None)
     p = p / p.sum(axis=1, keepdims=True)
     present = [c for c in range(p.shape[1]) if 0 < (y == c).sum() < len(y)]

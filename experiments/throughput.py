@@ -12,7 +12,6 @@ More:
 """
 
 import argparse
-import json
 import os
 import platform
 import statistics
@@ -29,10 +28,11 @@ import numpy as np
 import optax
 
 from experiments import comparison, hand_written, plots
-from experiments.throughput_tables import ratios, regressions, table
+from experiments.command_line import in_a_sentence, parse
+from experiments.documents import write_json
+from experiments.throughput_tables import ratios, read_rows, regressions, table
 from experiments.workloads import CASES, Case, shared_out
 from jaxmeta import TrainState, make_step, training
-from jaxmeta.files import write_atomically
 
 CONTESTANTS = ("jax_vmap", *comparison.LIBRARIES)
 
@@ -191,44 +191,47 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     add("--json", type=Path, help="where the rows go; by default OUT/throughput.json")
     add("--baseline", type=Path, help="a file of an earlier run; slower rows make the exit code 1")
     add("--out", type=Path, default=Path("runs/throughput"))
-    options = parser.parse_args(arguments)
+    options = parse(parser, arguments)
     options.dtype = jnp.dtype(options.dtype)
     if options.compare == []:
         options.compare = CONTESTANTS
     return options
 
 
+def measure_all(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """A row for each case, number of tasks and number of inner steps that was asked for."""
+    rows = []
+    for name in options.case:
+        usual = CASES[name](1, 1)
+        counts = options.inner_steps if usual.inner_steps != (0,) else None
+        for num_tasks in options.meta_batch or usual.meta_batches:
+            for steps in counts or usual.inner_steps:
+                rows.append(measure(name, num_tasks, steps, options))
+                if steps:
+                    rows[-1]["inner_steps_per_s"] = steps * rows[-1]["tasks_per_s"]
+                sys.stderr.write(table(rows[-1:]).splitlines()[1] + "\n")
+    return rows
+
+
+@in_a_sentence
 def main(arguments: list[str] | None = None) -> int:
     """Measure, print, draw, compare."""
     options = parse_arguments(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
+    before = read_rows(options.baseline) if options.baseline else None
     options.machine = machine(options.dtype)
-    rows = []
-    try:
-        for name in options.case:
-            usual = CASES[name](1, 1)
-            counts = options.inner_steps if usual.inner_steps != (0,) else None
-            for num_tasks in options.meta_batch or usual.meta_batches:
-                for steps in counts or usual.inner_steps:
-                    rows.append(measure(name, num_tasks, steps, options))
-                    if steps:
-                        rows[-1]["inner_steps_per_s"] = steps * rows[-1]["tasks_per_s"]
-                    sys.stderr.write(table(rows[-1:]).splitlines()[1] + "\n")
-    except ValueError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
-    document = {"machine": options.machine, "dtype": str(options.dtype), "rows": rows}
-    path = options.json or options.out / "throughput.json"
-    write_atomically(path, json.dumps(document, indent=1).encode())
+    rows = measure_all(options)
+    document = {"machine": options.machine, "dtype": options.dtype, "rows": rows}
+    write_json(options.json or options.out / "throughput.json", document)
     plots.roofline(rows, options.machine, options.out / "throughput.png")
     print("Peak of a matrix product {peak_gflops:.0f} GFLOP/s".format(**options.machine), end="")
     print(", of a copy {gbytes_per_s:.1f} GB/s".format(**options.machine))
     print(table(rows))
     if options.compare:
         print("\nTimes as long as this library takes:\n" + ratios(rows))
-    if not options.baseline:
+    if before is None:
         return 0
-    slower = regressions(rows, json.loads(options.baseline.read_text())["rows"])
+    slower = regressions(rows, before)
     print("\n".join(slower) or f"No row is slower than in {options.baseline}.")
     return 1 if slower else 0
 

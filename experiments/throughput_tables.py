@@ -1,6 +1,9 @@
 """What the rows of the throughput kit look like as text, and which of them became slower."""
 
+from pathlib import Path
 from typing import Any
+
+from experiments.documents import read_json
 
 COLUMNS = (
     ("case", "<14", "case"),
@@ -35,22 +38,34 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of an earlier run.
+
+    Raises:
+      ValueError: if the file is not what such a run wrote.
+    """
+    document = read_json(path)
+    if not isinstance(document, dict) or not isinstance(document.get("rows"), list):
+        raise ValueError(f"{path} has no rows of an earlier run: name what its --json wrote.")
+    return document["rows"]
+
+
 def regressions(rows: list[dict[str, Any]], baseline: list[dict[str, Any]]) -> list[str]:
     """Rows that are slower than they were, measured against the machine of each run.
 
     By the ratio to the hand-written step where there is one, else by the share of the peak.
     """
     identity = ("case", "meta_batch", "inner_steps")
-    before = {tuple(row[key] for key in identity): row for row in baseline}
+    before = {tuple(row.get(key) for key in identity): row for row in baseline}
     found = []
     for row in rows:
         old = before.get(tuple(row[key] for key in identity), {})
-        if "to_hand_written" in row and "to_hand_written" in old:
+        if row.get("to_hand_written") and old.get("to_hand_written"):
             change = row["to_hand_written"] / old["to_hand_written"]
-        elif old:
+        elif row.get("share_of_peak") and old.get("share_of_peak"):
             change = old["share_of_peak"] / row["share_of_peak"]
         else:
-            continue
+            continue  # a file has null for a ratio that could not be measured
         if change > TOLERATED:
             name = f"{row['case']}, {row['meta_batch']} tasks, {row['inner_steps']} inner steps"
             found.append(f"{name}: {change:.2f} times slower than the baseline")

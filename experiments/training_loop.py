@@ -1,22 +1,23 @@
 """The outer loop of an experiment: progress, a metrics file, checkpoints, resume, Ctrl-C."""
 
-import json
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import jax
 import numpy as np
 import optax
 
+from experiments.command_line import Diverged, check_finite
+from experiments.documents import append_json, read_records
 from jaxmeta import TrainState, checkpoint, parallel
-from jaxmeta.files import append_line
 
 _SAVE_EVERY_SECONDS = 60.0
 MOST_FAULTS = 100
@@ -37,13 +38,19 @@ def cache_compilations() -> None:
 
 
 def resume(
-    state: TrainState, *, name: str, config: dict[str, Any], out: Path
+    state: TrainState,
+    *,
+    name: str,
+    config: dict[str, Any],
+    out: Path,
+    before: Mapping[str, Any] = MappingProxyType({}),
 ) -> tuple[TrainState, float]:
     """The newest checkpoint of a run that is whole, and the seconds that it took to get there.
 
     Args:
       state: where to start if there is none.
       name, config, out: as for `train`.
+      before: settings that older checkpoints lack, as they then were.
 
     Raises:
       ValueError: if it was made with another configuration.
@@ -52,7 +59,8 @@ def resume(
     if not checkpoint.newest_first(path):
         return state, 0.0
     state, stored = checkpoint.restore_newest(path, state)
-    seconds = stored.pop("seconds")
+    seconds = stored.pop("seconds", 0.0)
+    stored = {**before, **stored}
     if stored != config:
         differ = sorted(key for key in stored | config if stored.get(key) != config.get(key))
         raise ValueError(
@@ -90,7 +98,8 @@ def train(
 
     Raises:
       KeyboardInterrupt: on Ctrl-C or SIGTERM, after the checkpoint was written.
-      ValueError: after `MOST_FAULTS` steps in a row whose gradient was not finite.
+      Diverged: after `MOST_FAULTS` steps in a row whose gradient was not finite, or as soon as a
+        report finds that theta is not; the checkpoints are those of before.
       OSError: if a file cannot be written; the checkpoints are those of before.
     """
     state_file = out / f"{name}.state"
@@ -100,9 +109,14 @@ def train(
     def elapsed() -> float:
         return round(seconds_before + time.perf_counter() - start, 2)
 
+    def check() -> None:
+        check_finite(parallel.unreplicate(state.theta), f"{name}, at outer step {step},")
+
     def save() -> None:
+        check()  # what cannot be gone on from takes no good checkpoint's place
         checkpoint.save_newest(state_file, state, {**config, "seconds": elapsed()})
 
+    check()
     leads = jax.process_index() == 0
     with _stop_on_signals() as stop:
         while step < num_steps and not stop.is_set():
@@ -116,9 +130,10 @@ def train(
                 rate = (step - first) / (time.perf_counter() - start)
                 record = {"learner": name, "step": step, "seconds": elapsed(), **means}
                 if leads:
-                    append_line(out / "metrics.jsonl", json.dumps(record))
+                    append_json(out / "metrics.jsonl", record)
                     _show(name, step, num_steps, rate, means)
                 pending = []
+                check()
             if time.perf_counter() - saved > _SAVE_EVERY_SECONDS:
                 save()
                 saved = time.perf_counter()
@@ -135,13 +150,13 @@ def _faults(state: TrainState) -> dict[str, int]:
     """How many steps were skipped, if the optimiser counts them.
 
     Raises:
-      ValueError: if the last ones all were.
+      Diverged: if the last ones all were.
     """
     in_a_row = optax.tree_utils.tree_get(state.opt_state, "notfinite_count")
     if in_a_row is None:
         return {}
     if int(in_a_row) >= MOST_FAULTS:
-        raise ValueError(
+        raise Diverged(
             f"The gradients of {int(in_a_row)} outer steps in a row, up to step {int(state.step)}, "
             "are NaN or infinite: lower the learning rate or the inner rate, or look for such "
             "values in the data. theta is as it was before them, and so is the last checkpoint."
@@ -150,12 +165,8 @@ def _faults(state: TrainState) -> dict[str, int]:
 
 
 def read_metrics(out: Path) -> Iterator[dict[str, Any]]:
-    """The records of `metrics.jsonl`; a last line that was cut off is passed over."""
-    for line in (out / "metrics.jsonl").read_text().splitlines():
-        try:
-            yield json.loads(line)
-        except json.JSONDecodeError:
-            continue
+    """The records of `metrics.jsonl`; None for a number that was not finite."""
+    return read_records(out / "metrics.jsonl")
 
 
 def _means(metrics: list[dict[str, Any]]) -> dict[str, float]:

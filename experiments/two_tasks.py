@@ -9,7 +9,6 @@ Time: about a minute on 2 CPU cores.
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,8 @@ from typing import Any
 import jax
 import optax
 
+from experiments.command_line import check_finite, in_a_sentence, parse
+from experiments.documents import plus_minus, write_json
 from experiments.training_loop import cache_compilations
 from jaxmeta import (
     Evaluation,
@@ -33,7 +34,6 @@ from jaxmeta import (
     training,
     transforms,
 )
-from jaxmeta.files import write_atomically
 
 ETA = 1e-5
 
@@ -59,21 +59,27 @@ def all_learners() -> dict[str, MetaLearner]:
 def train_and_judge(
     learner: MetaLearner, *, rule: bool, steps: int, seed: int, num_tasks: int
 ) -> Evaluation:
-    """Meta-train on the two tasks, judge on fresh samples of them."""
+    """Meta-train on the two tasks, judge on fresh samples of them.
+
+    Raises:
+      Diverged: if training ends with a theta that is not finite.
+    """
     sampler = tasks.two_tasks(rule=rule)
     key = jax.random.key(seed)
-    tx = optax.adam(optax.cosine_decay_schedule(1e-2, steps))
+    tx = optax.adam(optax.cosine_decay_schedule(1e-2, max(1, steps)))
     state = training.init(learner, tx, key, sampler(key))
-    if state.theta:
+    if state.theta and steps:
         objective = meta_objective(learner, losses.cross_entropy, sparsity.l1, eta=ETA)
         step = make_step(objective, tx)
         run = jax.jit(scan_steps(step, sampler, num_steps=steps, tasks_per_step=8))
         state, _ = run(state)
+        check_finite(state.theta, f"A learner, after {steps} outer steps,")
     return evaluate(
         learner, state.theta, sampler, key=jax.random.key(seed + 1), num_tasks=num_tasks
     )
 
 
+@in_a_sentence
 def main(arguments: list[str] | None = None) -> int:
     """Print and write the table."""
     parser = argparse.ArgumentParser(
@@ -87,7 +93,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--eval-tasks", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("runs/two_tasks"))
-    options = parser.parse_args(arguments)
+    options = parse(parser, arguments)
+    options.out.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
     print(f"{'labels':<8}{'learner':<20}{'accuracy on fresh samples %':>28}{'density':>9}")
     for rule in (True, False):
@@ -100,14 +107,13 @@ def main(arguments: list[str] | None = None) -> int:
                 seed=options.seed,
                 num_tasks=options.eval_tasks,
             )
-            accuracy = f"{100 * result.mean:.2f} ± {100 * result.ci95:.2f}"
+            accuracy = plus_minus(result.mean, result.ci95)
             labels = "rule" if rule else "random"
             print(f"{labels:<8}{name:<20}{accuracy:>28}{result.density:>9.3f}", flush=True)
             row = {"labels": labels, "learner": name, "accuracy": result.mean, "ci95": result.ci95}
             row |= {"density": result.density, "num_tasks": result.num_tasks, "seed": options.seed}
             rows.append(row | {"inductive": True})
-    document = {"config": {**vars(options), "out": str(options.out)}, "results": rows}
-    write_atomically(options.out / "result.json", json.dumps(document, indent=1).encode())
+    write_json(options.out / "result.json", {"config": vars(options), "results": rows})
     return 0
 
 

@@ -132,7 +132,7 @@ def embedding(build: Callable[..., MetaLearner], shots: int = SHOTS) -> Callable
 
     def case(num_tasks: int, steps: int, dtype: DTypeLike = jnp.float32) -> Case:
         del steps
-        learner = build(conv4(dtype), ways=WAYS)
+        learner = build(networks.transductive(conv4(dtype)), ways=WAYS)
         flops = 3 * conv4_flops() * WAYS * (shots + QUERIES)
         return _case(learner, losses.cross_entropy, images(num_tasks, shots), flops, (1, 32), (0,))
 

@@ -196,7 +196,7 @@ def test_the_implicit_gradient_has_no_trajectory_nor_rates():
         (lambda net: learners.learned_init(net, ways=3), "and 3 more leaves"),
         (lambda net: learners.hypernet(net, out_size=3), "without a gradient"),
         (lambda net: learners.prototypes(net, ways=3), None),
-        (lambda net: learners.neural_process(out_size=3), None),
+        (lambda net: learners.neural_process(net), None),
     ],
     ids=["learned_init", "hypernet", "prototypes", "neural process"],
 )

@@ -3,6 +3,7 @@
 import functools
 
 import jax
+import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -350,3 +351,80 @@ def test_a_network_knows_the_statistics_of_the_real_rows(image_task):
     jax.tree.map(np.testing.assert_array_equal, network.forget(known), params)
     with pytest.raises(ValueError, match="'layer' or 'batch'"):
         networks.conv4(2, norm="group")
+
+
+def prototype_start(task, ways=5):
+    """`(learner, theta, w)` of a start from class means, on three classes of five."""
+    start = learners.learned_init(NET, ways=ways, head="prototypes")
+    theta = start.init(KEY, task)
+    theta["head"] = {"log_scale": jnp.float32(0.3)}
+    return start, theta, start.adapt(theta, task.support)
+
+
+def test_a_head_of_prototypes_starts_as_distances_to_class_means(task, pad):
+    """Against NumPy, but for the term that all classes share; and padding counts for nothing."""
+    start, theta, w = prototype_start(task)
+    features, queries = (
+        np.asarray(NET.apply(theta["network"], part.x), np.float64)
+        for part in (task.support, task.query)
+    )
+    y = np.asarray(task.support.y)
+    means = np.stack([features[y == c].mean(axis=0) for c in range(3)])
+    distances = np.square(queries[:, None] - means[None]).sum(axis=-1)
+    want = -np.exp(0.3) * (distances - np.square(queries).sum(axis=-1, keepdims=True))
+    z = start.predict(theta, w, task.query.x)
+    np.testing.assert_allclose(z[:, :3], want, rtol=1e-4, atol=1e-5)
+    assert (z[:, 3:] < -1e29).all(), "classes without rows cannot be chosen"
+    padded = start.adapt(theta, pad(task, 100.0).support)
+    assert_trees_close(padded, w)
+    own = learners.prototypes(NET, ways=5)
+    both = {"network": theta["network"], "log_scale": theta["head"]["log_scale"]}
+    same = own.predict(both, own.adapt(both, task.support), task.query.x)
+    assert_trees_close(jax.nn.softmax(z), jax.nn.softmax(same), rtol=1e-4)
+
+
+def test_the_first_step_moves_the_body_if_columns_differ(task):
+    """A shared column's first step is ANIL's: the body's gradient is zero where columns agree."""
+    for head, moves in (("shared", False), ("separate", True), ("prototypes", True)):
+        learner = learners.maml(NET, num_steps=1, rate=0.3, ways=3, head=head)
+        theta = learner.init(KEY, task)
+        w = adapted(learner, theta, task)
+        moved = optax.tree.norm(optax.tree.sub(w.body, theta["network"]))
+        # A gradient that sums to zero over the classes is zero up to rounding.
+        assert (moved > 1e-3) == moves and (moves or moved < 1e-6), (head, moved)
+
+
+def test_its_meta_gradient_is_that_of_finite_differences(task, x64):
+    task = x64(task)
+    learner = learners.maml(NET, num_steps=2, rate=0.3, ways=4, head="prototypes")
+    theta = x64(learner.init(KEY, task))
+    loss_fn = meta_objective(learner, losses.cross_entropy)
+    flat, restore = jax.flatten_util.ravel_pytree(theta)
+    loss = jax.jit(lambda flat: loss_fn(restore(flat), task, None)[0])
+    direction = np.random.default_rng(0).normal(size=flat.shape)
+    slope = (loss(flat + 1e-6 * direction) - loss(flat - 1e-6 * direction)) / 2e-6
+    np.testing.assert_allclose(jax.jit(jax.grad(loss))(flat) @ direction, slope, rtol=1e-6)
+
+
+def test_prototypes_of_normalised_features_are_of_the_support_set(image_task, pad):
+    network = networks.conv4(3, norm="batch")
+    start = learners.learned_init(network, ways=3, head="prototypes")
+    theta = start.init(KEY, image_task)
+    features, _ = network.condition(theta["network"], image_task.support.x, image_task.support.mask)
+    y = np.asarray(image_task.support.y)
+    means = np.stack([np.asarray(features)[y == c].mean(axis=0) for c in range(3)])
+    scale = 1 / features.shape[1]
+    w = start.adapt(theta, image_task.support)
+    np.testing.assert_allclose(w.head["kernel"], 2 * scale * means.T, rtol=1e-4, atol=1e-5)
+    padded = start.adapt(theta, pad(image_task, 100.0).support)
+    assert_trees_close(padded.head, w.head, rtol=1e-3)
+
+
+def test_a_regression_has_no_prototypes(task):
+    rows = task.support._replace(y=task.support.x[:, :2])
+    learner = learners.maml(NET, loss=losses.squared_error, head="prototypes")
+    with pytest.raises(ValueError, match="means of classes"):
+        learner.init(KEY, task._replace(support=rows))
+    theta = learners.maml(NET, head="prototypes").init(KEY, task)
+    with pytest.raises(ValueError, match="'shared' or 'separate' for regression"):
+        learner.adapt(theta, rows)

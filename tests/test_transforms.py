@@ -93,7 +93,7 @@ def test_gradient_in_theta_is_the_one_of_the_masked_learner(dense, task):
     kept = jax.tree.map(lambda leaf: leaf != 0, sparse.adapt(theta, task.support))
 
     def mask(w, step):
-        return jax.tree.map(lambda leaf, keep: jnp.where(keep, leaf, leaf * 0), w, kept)
+        return jax.tree.map(lambda leaf, keep: jnp.where(keep, leaf, jnp.zeros_like(leaf)), w, kept)
 
     got, want = (
         jax.jit(jax.grad(meta_objective(learner, losses.cross_entropy), has_aux=True))(

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxmeta import inner, losses
-from jaxmeta.learners.learned_init import NetworkParameters, learned_init, predict_by_head
+from jaxmeta.learners.learned_init import Head, NetworkParameters, learned_init, predict_by_head
 from jaxmeta.networks.base import as_pair, encoder, takes_key
 from jaxmeta.transforms import LearnedOptimiser, fine_tune, learned_rates
 from jaxmeta.types import Array, Examples, LossFn, MetaLearner, Network, PyTree, Task, TaskLoss
@@ -23,7 +23,7 @@ def maml(
     rate: float = 0.1,
     num_steps: int = 5,
     ways: int | None = None,
-    head: Literal["shared", "separate"] = "shared",
+    head: Head = "shared",
     statistics: Literal["support", "query"] = "support",
     **options: Any,
 ) -> MetaLearner:

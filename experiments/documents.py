@@ -1,0 +1,83 @@
+"""What experiments write: JSON that every reader takes, and numbers as text.
+
+JSON has no NaN and no infinity. A number that is one of these is no number: null in a file, "-" in
+a table, NaN again once it is read to be drawn.
+"""
+
+import json
+import math
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxmeta.files import append_line, write_atomically
+
+
+def to_json(document: Any, *, indent: int | None = None) -> str:
+    """A document as JSON: arrays as lists, paths as text, null for NaN and infinities."""
+    return json.dumps(_plain(document), indent=indent, allow_nan=False)
+
+
+def write_json(path: Path, document: Any) -> None:
+    """Write a document to a file, which is whole or not there; raises OSError if it cannot be."""
+    write_atomically(path, to_json(document, indent=1).encode())
+
+
+def append_json(path: Path, record: Any) -> None:
+    """Add a record to a file of one a line; raises OSError if that cannot be done."""
+    cut_off = path.exists() and path.read_bytes()[-1:] not in (b"", b"\n")
+    append_line(path, "\n" * cut_off + to_json(record))
+
+
+def read_json(path: Path) -> Any:
+    """The document of a file.
+
+    Raises:
+      ValueError: if it is no JSON.
+      OSError: if it cannot be read.
+    """
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is no JSON ({error}); name a file that an experiment wrote."
+        ) from error
+
+
+def read_records(path: Path) -> Iterator[Any]:
+    """The records of a file of one a line; a last line that was cut off is passed over."""
+    for line in path.read_text().splitlines():
+        try:
+            yield json.loads(line)
+        except json.JSONDecodeError:
+            continue
+
+
+def numbers(values: Iterable[float | None]) -> np.ndarray:
+    """Numbers as they were read, `[N]`: NaN where there is none."""
+    return np.asarray(list(values), float)
+
+
+def plus_minus(mean: float, ci95: float, *, scale: float = 100.0, digits: int = 2) -> str:
+    """A mean and the half of its interval as text, in per cent by default; "-" for no number."""
+    return f"{_text(mean, scale, digits)} ± {_text(ci95, scale, digits)}"
+
+
+def _text(value: float, scale: float, digits: int) -> str:
+    return f"{scale * value:.{digits}f}" if math.isfinite(value) else "-"
+
+
+def _plain(value: Any) -> Any:
+    """What JSON has names for."""
+    if isinstance(value, dict):
+        return {str(name): _plain(each) for name, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    if isinstance(value, (np.ndarray, np.generic, jax.Array)):
+        return _plain(np.asarray(value).tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return str(value) if isinstance(value, (Path, np.dtype)) else value
