@@ -104,7 +104,7 @@ def descend(
         to be differentiated step by step.
     """
     mode = resolve(descent.differentiate)
-    carry = (start, optimisers.init(descent.tx, start))
+    carry = (start, optimisers.differentiable_init(descent.tx, start))
     reads = optimisers.reads(descent.tx, carry[1], start)
     make_step = partial(_make_step, objective, descent=descent, reads=reads, count=count)
     if isinstance(mode, Implicit):

@@ -88,7 +88,9 @@ def meta_objective(
             complexity = complexity + gate_penalty(theta)
         report = {name: metric(z, query.y, mask) for name, metric in metrics.items()}
         if query.y.ndim == 1:
-            report["left_out"] = (query.mask.astype(bool) & ~mask.astype(bool)).sum(dtype=jnp.float32)
+            report["left_out"] = (query.mask.astype(bool) & ~mask.astype(bool)).sum(
+                dtype=jnp.float32
+            )
         if report_density or isinstance(eta, TargetDensity):
             report["density"] = sparsity.density(w)
         weight = _eta_at(eta, theta, step)

@@ -6,6 +6,7 @@ Some optimisers ask for more than the gradient: the loss (`value`), the gradient
 
 import inspect
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -44,6 +45,14 @@ def init(tx: optax.GradientTransformation, params: PyTree) -> PyTree:
     """`tx.init(params)`; optax mixes types as `jax_numpy_dtype_promotion="standard"` allows."""
     with jax.numpy_dtype_promotion("standard"):
         return tx.init(params)
+
+
+def differentiable_init(tx: optax.GradientTransformation, params: PyTree) -> PyTree:
+    """`init` with a derivative that is finite: a state may hold the norm of the start."""
+    program = partial(init, tx)
+    if finite.is_singular(jax.make_jaxpr(program)(params).jaxpr):
+        program = finite.finite_derivative(program)
+    return program(params)
 
 
 def update(

@@ -12,8 +12,8 @@ _AT_A_RATE = (
 ).split()
 
 _FROM_CONTRIB = (
-    "acprop ademamix adopt dog madgrad momo momo_adam muon schedule_free_adamw schedule_free_sgd "
-    "simplified_ademamix"
+    "acprop ademamix adopt dog dowg madgrad momo momo_adam muon schedule_free_adamw "
+    "schedule_free_sgd simplified_ademamix"
 ).split()
 
 _BEFORE_SGD = {

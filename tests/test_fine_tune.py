@@ -196,9 +196,9 @@ def test_the_implicit_gradient_has_no_trajectory_nor_rates():
         (lambda net: learners.learned_init(net, ways=3), "and 3 more leaves"),
         (lambda net: learners.hypernet(net, out_size=3), "without a gradient"),
         (lambda net: learners.prototypes(net, ways=3), None),
-        (lambda net: learners.neural_process(net), None),
+        (lambda net: learners.matching(net, ways=3), None),
     ],
-    ids=["learned_init", "hypernet", "prototypes", "neural process"],
+    ids=["learned_init", "hypernet", "prototypes", "matching"],
 )
 def test_a_start_that_nothing_ties_is_refused_at_init(build, lost, make_task):
     """Implicit gradients reach what the predictions or the inner objective read, no start."""

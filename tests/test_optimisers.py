@@ -77,16 +77,35 @@ def test_so_it_is_in_other_modes_and_types(name, x64):
         assert_finite(name, "bfloat16")
 
 
+def by_hand(theta, tx):
+    """Three steps of optax and nothing else."""
+    (w, target), state = theta, tx.init(theta[0])
+    for _ in range(3):
+        value, grad = jax.value_and_grad(objective)(w, target)
+        updates, state = optimisers.update(tx, grad, state, w, value=value)
+        w = optax.apply_updates(w, updates)
+    return w
+
+
+# They hold a norm constant, so that their derivative is not that of their values.
+HOLDS_CONSTANT = {"lbfgs without line search", "scale_by_lbfgs, sgd"}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", OPTIMISERS)
+@pytest.mark.parametrize("name", [*OPTIMISERS])
 def test_elsewhere_it_is_that_of_differences(name, x64):
     theta = jax.tree.map(lambda leaf: leaf[0], thetas("float64"))
     value = jax.jit(lambda theta: outer(theta, OPTIMISERS[name]()))
     vector, rebuild = jax.flatten_util.ravel_pytree(theta)
     slope = jax.flatten_util.ravel_pytree(jax.jit(jax.grad(value))(theta))[0]
     along = np.random.default_rng(0).normal(size=vector.size)
-    ends = [value(rebuild(vector + step * along)) for step in (-1e-5, 1e-5)]
-    np.testing.assert_allclose(slope @ along, (ends[1] - ends[0]) / 2e-5, rtol=1e-5, atol=1e-7)
+    ends = [value(rebuild(vector + step * along)) for step in (-1e-6, 1e-6)]
+    want = (ends[1] - ends[0]) / 2e-6
+    if name in HOLDS_CONSTANT:
+        loss = lambda w: sum(jnp.sum(jnp.sin(3 * leaf + 1)) for leaf in jax.tree.leaves(w))  # noqa: E731
+        grad = jax.jit(jax.grad(lambda theta: loss(by_hand(theta, OPTIMISERS[name]()))))(theta)
+        want = jax.flatten_util.ravel_pytree(grad)[0] @ along
+    np.testing.assert_allclose(slope @ along, want, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("pattern", ["everywhere", "a unit"])
@@ -107,13 +126,7 @@ def test_below_its_bound_clipping_changes_no_derivative(base, pattern, x64):
 @pytest.mark.parametrize("name", FEW)
 def test_the_values_are_those_of_optax_to_the_bit(name):
     theta = jax.tree.map(lambda leaf: leaf[3], thetas("float32"))
-    w, target = theta
-    tx = OPTIMISERS[name]()
-    state = tx.init(w)
-    for _ in range(3):
-        value, grad = jax.value_and_grad(objective)(w, target)
-        updates, state = optimisers.update(tx, grad, state, w, value=value)
-        w = optax.apply_updates(w, updates)
+    w = by_hand(theta, OPTIMISERS[name]())
     got = inner.descend(objective, *theta, inner.Descent(OPTIMISERS[name](), 3))
     jax.tree.map(np.testing.assert_array_equal, got, w)
 
@@ -122,14 +135,14 @@ def test_nothing_changes_for_what_has_no_root():
     """The program of plain descent is the loop written out, operation by operation."""
     theta = jax.tree.map(lambda leaf: leaf[0], thetas("float32"))
 
-    def by_hand(theta):
+    def plain(theta):
         w, target = theta
         for _ in range(2):
             w = jax.tree.map(lambda w, g: w + -0.1 * g, w, jax.grad(objective)(w, target))
         return sum(jnp.sum(jnp.sin(3 * leaf + 1)) for leaf in jax.tree.leaves(w))
 
     counts = []
-    for function in (by_hand, lambda theta: outer(theta, optax.sgd(0.1), 2)):
+    for function in (plain, lambda theta: outer(theta, optax.sgd(0.1), 2)):
         compiled = jax.jit(jax.grad(function)).lower(theta).compile()
         counts.append(compiled.cost_analysis()["flops"])
     assert counts[0] == counts[1]
