@@ -11,6 +11,10 @@ from jaxmeta._precision import wide
 from jaxmeta.types import Array
 
 
+_ALMOST = 1.0 - 2.0**-20
+"""Of the least number: as low as a logit may be."""
+
+
 def least(z: Array) -> float:
     """The logit of an absent class in the dtype of z."""
     return float(jnp.finfo(z.dtype).min)
@@ -19,7 +23,7 @@ def least(z: Array) -> float:
 def bounded(z: Array) -> Array:
     """Logits of which none is as low as that of an absent class, in float32 at the least."""
     z = wide(z)
-    return jnp.maximum(z, 0.5 * least(z))
+    return jnp.maximum(z, _ALMOST * least(z))
 
 
 def with_absent(z: Array, present: Array) -> Array:

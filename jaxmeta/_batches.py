@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmeta.types import Examples, PyTree, Task
-from jaxmeta.validation import check_task, is_known, listening, violations
+from jaxmeta.types import PyTree, Task
+from jaxmeta.validation import as_numpy, check_task, is_known, listening, violations
 
 _STACK = "jax.tree.map(lambda *leaves: jnp.stack(leaves), *tasks)"
 
@@ -35,7 +35,7 @@ def check_batch(
         return
     ways = ways_of(one)
     for rows, limit in zip(tasks[:2], ways, strict=True):
-        broken = violations(Examples(*map(np.asarray, rows)), limit, np).items()
+        broken = violations(as_numpy(rows), limit, np).items()
         rules = [where for rule, where in broken if finite or rule not in ("inputs", "targets")]
         bad = np.stack([where.any(axis=-1) for where in rules]).any(axis=0)
         if bad.any():
@@ -71,9 +71,9 @@ def nth(tasks: PyTree, n: int) -> PyTree:
 
 def check_numbered(task: Task, n: int, support_ways: int | None, query_ways: int | None) -> None:
     """`check_task` with the number of the task in the message."""
-    rows = (Examples(*map(np.asarray, part)) for part in task[:2])
+    known = Task(as_numpy(task.support), as_numpy(task.query))
     try:
-        check_task(Task(*rows), support_ways=support_ways, query_ways=query_ways)
+        check_task(known, support_ways=support_ways, query_ways=query_ways)
     except ValueError as error:
         raise ValueError(f"Task {n}: {error}") from error
 

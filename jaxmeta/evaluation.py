@@ -115,14 +115,7 @@ def evaluate(
         targets without a metric, or a metric that does not return a number.
     """
     check_positive(num_tasks=num_tasks, tasks_per_chunk=tasks_per_chunk)
-    sampler = None if isinstance(tasks, Task) or not callable(tasks) else tasks
-    if sampler is None:
-        check_batch(tasks)
-    elif key is None:
-        raise ValueError(
-            "evaluate draws tasks from a sampler with a key: pass key=jax.random.key(0)."
-        )
-    given: PyTree = tasks if sampler is None else jax.random.split(key, num_tasks)
+    sampler, given = _sampler_and_given(tasks, key, num_tasks)
     num_tasks = len(jax.tree.leaves(given)[0])
     per_task = _judge_all(learner, metric, tasks_per_chunk, sampler, mesh, theta, given)
     per_task = _Judgement(*(np.asarray(each)[:num_tasks] for each in per_task))
@@ -140,6 +133,20 @@ def evaluate(
         left_out=int(per_task.left_out.sum()),
         unjudged=tuple(np.flatnonzero(~judged).tolist()),
     )
+
+
+def _sampler_and_given(
+    tasks: Task | Sampler, key: Array | None, num_tasks: int
+) -> tuple[Sampler | None, PyTree]:
+    """A sampler with the keys to draw its tasks from, or None with the tasks themselves."""
+    if isinstance(tasks, Task) or not callable(tasks):
+        check_batch(tasks)
+        return None, tasks
+    if key is None:
+        raise ValueError(
+            "evaluate draws tasks from a sampler with a key: pass key=jax.random.key(0)."
+        )
+    return tasks, jax.random.split(key, num_tasks)
 
 
 class _Judgement(NamedTuple):

@@ -22,6 +22,12 @@ def is_known(*trees: PyTree) -> bool:
     return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(trees))
 
 
+def as_numpy(rows: Examples) -> Examples:
+    """Rows whose values are known, in host memory."""
+    leaves: Any = [np.asarray(leaf) for leaf in rows]
+    return Examples(*leaves)
+
+
 # Rows of one task
 
 
@@ -58,7 +64,7 @@ def check_examples(
         )
     note_classes(y, ways)
     if is_known(x, y, mask):
-        _check_values(Examples(*map(np.asarray, examples)), name, ways)
+        _check_values(as_numpy(examples), name, ways)
 
 
 def _check_shapes(examples: Examples, name: str) -> None:
@@ -229,11 +235,12 @@ def check_labels(z: Array, y: Array, mask: Array, *, name: str) -> None:
         raise ValueError(f"{name} reads classes, which are integers; y is {jnp.result_type(y)}.")
     note_classes(y, z.shape[1])
     if is_known(y, mask):
-        _check_known_labels(np.asarray(y), np.asarray(mask), z.shape[1], name)
+        _check_known_labels(y, mask, z.shape[1], name)
 
 
-def _check_known_labels(y: np.ndarray, mask: np.ndarray, ways: int, name: str) -> None:
-    rows = Examples(np.zeros((len(y), 1)), y, mask)
+def _check_known_labels(y: Array, mask: Array, ways: int, name: str) -> None:
+    nothing: Any = np.zeros((y.shape[0], 1))
+    rows = as_numpy(Examples(nothing, y, mask))
     for rule in ("mask", "labels"):
         if violations(rows, ways, np)[rule].any():
             _check_values(rows, name, ways)

@@ -107,8 +107,7 @@ def test_closeness_has_a_finite_gradient_where_distances_overflow():
 HALVES = [jnp.float16, jnp.bfloat16]
 
 
-@pytest.mark.parametrize("dtype", HALVES)
-@pytest.mark.parametrize("scale", [1e-2, 1.0, 300.0])
+@pytest.mark.parametrize(("dtype", "scale"), [(jnp.float16, 300.0), (jnp.bfloat16, 1e-2)])
 @pytest.mark.parametrize("name", LEARNERS)
 def test_half_precision_inputs_give_what_float32_gives(name, dtype, scale, make_task):
     """Of the same numbers: nothing is squared, summed or normalised in half precision."""

@@ -18,6 +18,7 @@ import base64
 import numpy as np
 
 LEAST = float(np.finfo(np.float32).min)
+FLOOR = (1.0 - 2.0**-20) * LEAST
 
 
 def _array(shape, dtype, values, places=None):
@@ -41,7 +42,7 @@ def _rows(x, num_inputs):
 def _bounded(z):
     """Logits that float32 holds, none as low as LEAST; a row's relative to its best if it must."""
     best = z.max(axis=1, keepdims=True)
-    return np.maximum(np.where(best < 0.5 * LEAST, z - best, z), 0.5 * LEAST).astype(np.float32)
+    return np.maximum(np.where(best < FLOOR, z - best, z), FLOOR).astype(np.float32)
 
 
 '''

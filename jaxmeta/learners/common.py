@@ -138,29 +138,35 @@ def _by_products(a: Array, b: Array) -> Array:
 # Scores of rows, by class
 
 
+@jax.custom_jvp
 def max_by_class(scores: Array, members: Array) -> Array:
     """The highest of `scores [N, S]` among the rows of each class, `[N, C]`; -inf for none."""
     chex.assert_rank([scores, members], 2)
-    classes, scores = _classes(members), scores.T
-    best = _segment_max(scores, members)
+    return _segment_max(scores.T, members).T
+
+
+@max_by_class.defjvp
+def _(primals, tangents):
     # The derivative is that of the rows that attain it, in equal parts.
-    chosen = (scores == jnp.take(best, classes, axis=0, mode="clip")).astype(scores.dtype)
-    number = jax.ops.segment_sum(chosen, classes, members.shape[1])
-    share = chosen / jnp.take(jnp.maximum(number, 1.0), classes, axis=0, mode="clip")
-    through = jax.ops.segment_sum(share * scores, classes, members.shape[1])
-    return (best + (through - jax.lax.stop_gradient(through))).T
+    (scores, members), best = primals, max_by_class(*primals)
+    classes = _classes(members)
+    chosen = scores == jnp.take(best, classes, axis=1, mode="clip")
+    chosen = (chosen & members.any(axis=1)[None]).astype(scores.dtype)
+    ones = members.astype(scores.dtype)
+    number = jnp.maximum(chosen @ ones, 1.0)
+    return best, jnp.matmul(chosen * tangents[0], ones, precision="highest") / number
 
 
 def logsumexp_by_class(scores: Array, members: Array) -> Array:
     """`log sum exp` of `scores [N, S]` over the rows of each class, `[N, C]`; finite for none."""
     chex.assert_rank([scores, members], 2)
     best = _segment_max(scores.T, members).T
-    best = jnp.where(jnp.isfinite(best), best, 0.0)
+    best = jnp.where(best == -jnp.inf, 0.0, best)
     real = members.any(axis=1)[None]
     above = scores - jnp.take(best, _classes(members), axis=1, mode="clip")
     shares = jnp.where(real, jnp.exp(jnp.where(real, above, 0.0)), 0.0)
     total = jnp.matmul(shares, members.astype(scores.dtype), precision="highest")
-    return best + jnp.log(jnp.where(total > 0, total, 1.0))
+    return best + jnp.log(jnp.where(total == 0, 1.0, total))
 
 
 def _segment_max(scores: Array, members: Array) -> Array:

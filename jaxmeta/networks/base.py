@@ -109,10 +109,11 @@ def encoder(network: Network, learner: str | None = None) -> PairNetwork:
 
     def condition(params: PyTree, x: Array, mask: Array, *, key: Array | None = None):
         check_inputs(x, takes_integers=pair.takes_integers)
-        features, params = pair.condition(params, x, mask, key=key)
+        features, params = conditioned(params, x, mask, key=key)
         return wide(features), params
 
-    return pair._replace(apply=apply, condition=pair.condition and condition)
+    conditioned: Any = pair.condition
+    return pair._replace(apply=apply, condition=condition if conditioned else None)
 
 
 def transductive(network: Network) -> PairNetwork:

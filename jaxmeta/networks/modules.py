@@ -62,7 +62,7 @@ def nnx_pair(build: Callable) -> tuple[Callable[..., PyTree], Callable[..., Arra
     """`init` and `apply` of the NNX module that `build(rngs)` makes."""
     from flax import nnx  # imported here: slow to import, and no other network needs it
 
-    def divided(module: Any) -> tuple[Any, Any, Any]:
+    def divided(module: Any) -> Any:
         return nnx.split(module, nnx.Param, ...)
 
     # The graph definition holds the structure only, so an abstract module gives it for free.

@@ -1,5 +1,7 @@
 """Networks that compute in half precision, for learners that go on in full."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -39,12 +41,14 @@ def in_precision(network: Network, dtype: jax.typing.DTypeLike) -> PairNetwork:
         return as_given(pair.apply(cast(params), cast(x), key=key), x)
 
     def condition(params: PyTree, x: Array, mask: Array, *, key: Array | None = None):
-        features, known = pair.condition(cast(params), cast(x), mask, key=key)
-        return as_given(features, x), _precise_again(known, pair.forget(params))
+        features, known = conditioned(cast(params), cast(x), mask, key=key)
+        return as_given(features, x), _precise_again(known, forget(params))
 
+    conditioned: Any = pair.condition
+    forget: Any = pair.forget
     return pair._replace(
         apply=apply if takes_key(network) else (lambda params, x: apply(params, x)),
-        condition=pair.condition and condition,
+        condition=condition if conditioned else None,
     )
 
 
