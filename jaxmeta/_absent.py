@@ -10,7 +10,6 @@ import jax.numpy as jnp
 from jaxmeta._precision import wide
 from jaxmeta.types import Array
 
-
 _ALMOST = 1.0 - 2.0**-20
 """Of the least number: as low as a logit may be."""
 

@@ -2,6 +2,7 @@
 
 import os
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -83,7 +84,10 @@ def pad():
 
 @pytest.fixture
 def count_traces():
-    """`jitted, traces = count_traces(function)`: jit it, and count how often it was traced."""
+    """`jitted, traces = count_traces(function)`: jit it, and count how often it was traced.
+
+    More than one trace is an error of chex, at the place of the second.
+    """
 
     def wrap(function):
         traces = []
@@ -92,6 +96,7 @@ def count_traces():
             traces.append(1)
             return function(*args)
 
-        return jax.jit(counted), traces
+        return jax.jit(chex.assert_max_traces(counted, n=1)), traces
 
+    chex.clear_trace_counter()
     return wrap

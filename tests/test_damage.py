@@ -2,7 +2,7 @@
 
     python -m tests.test_damage    # prints them as a table
 
-Processes that are lost or never come are in test_lost.py, kill -9 is in test_killed.py.
+kill -9 is in test_killed.py.
 """
 
 import contextlib

@@ -31,14 +31,18 @@ def compress(
     # Class 0 has the score zero.
     kernel = np.pad(np.asarray(w.kernel, np.float64)[:, : num_classes - 1], ((0, 0), (1, 0)))
     kernel, of_contrasts = np.split(kernel, [len(dictionary.mean)])
-    of_levels = kernel[:size].reshape(-1, TERMS, num_classes)[:, :LEVELS]
-    of_levels += np.asarray(w.contrasts)[..., None] * of_contrasts[:, None]
+    of_columns = kernel[:size].reshape(-1, TERMS, num_classes)
+    # A contrast weighs the levels of its column: what it says is said by them.
+    by_contrasts = np.asarray(w.contrasts)[..., None] * of_contrasts[:, None]
+    of_columns = np.concatenate(
+        [of_columns[:, :LEVELS] + by_contrasts, of_columns[:, LEVELS:]], axis=1
+    ).reshape(size, num_classes)
     live = np.flatnonzero(kernel[size:].any(axis=1))
     # A bump is exp(-|gap|^2) in these coordinates.
     metric = dictionary.metric * np.sqrt(0.5) if len(live) else np.zeros(size)
     coordinates = np.flatnonzero((metric > 0) & (dictionary.inverse_std[:size] > 0))
     # Each standardised term feeds the scores by its weight, and its own coordinate.
-    feeds = np.concatenate([kernel[:size], np.diag(metric)[:, coordinates]], axis=1)
+    feeds = np.concatenate([of_columns, np.diag(metric)[:, coordinates]], axis=1)
     feeds = feeds * dictionary.inverse_std[:size, None]
     bump_weights = kernel[size:][live] * dictionary.inverse_std[size:][live, None]
     complete = np.zeros(feeds.shape[1])
