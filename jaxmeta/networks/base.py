@@ -150,7 +150,9 @@ def scaled_down(x: Array) -> tuple[Array, Array]:
     It is 1 for rows of numbers below one. A power of two costs no digit.
     """
     largest = jax.lax.stop_gradient(jnp.abs(x)).max(axis=-1, keepdims=True, initial=1.0)
-    scale = jnp.ldexp(jnp.ones_like(largest), 1 - jnp.frexp(largest)[1])
+    # The inverse of the very largest numbers is too small to be one.
+    exponent = jnp.minimum(jnp.frexp(largest)[1], jnp.finfo(x.dtype).maxexp - 8)
+    scale = jnp.ldexp(jnp.ones_like(largest), 1 - exponent)
     return x * scale, scale
 
 

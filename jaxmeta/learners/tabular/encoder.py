@@ -17,7 +17,6 @@ import jax.numpy as jnp
 
 from jaxmeta.learners.tabular.dictionary import TERMS
 from jaxmeta.networks.attention import attend
-from jaxmeta.networks.base import unit_rms
 from jaxmeta.networks.mlp import dense, dense_init
 from jaxmeta.types import Array, PyTree
 
@@ -34,6 +33,14 @@ def encoder_init(key: Array, *, size: int, cell_size: int, num_layers: int, num_
         "column": jnp.zeros(size),
         "layers": [_layer_init(each, size, cell_size, num_heads) for each in keys[2:]],
     }
+
+
+def _unit_rms(x: Array) -> Array:
+    """`networks.base.unit_rms` for tokens, which are of order one and cannot overflow.
+
+    The general one rounds otherwise, and what the shipped weights predict is to stay, to the bit.
+    """
+    return x * jax.lax.rsqrt(jnp.square(x).mean(axis=-1, keepdims=True) + 1e-6)
 
 
 def _layer_init(key: Array, size: int, cell_size: int, num_heads: int) -> PyTree:
@@ -80,12 +87,12 @@ def encode(
     for layer in params["layers"]:
         r, t = _layer(layer, cells, r, t, members, real, used, num_heads)
     share = real[:, None] / jnp.maximum(real.sum(), 1)
-    return unit_rms(t), unit_rms((unit_rms(r) * share).sum(axis=0))
+    return _unit_rms(t), _unit_rms((_unit_rms(r) * share).sum(axis=0))
 
 
 def _layer(layer, cells, r, t, members, real, used, num_heads: int) -> tuple[Array, Array]:
-    of_row = dense(layer["of_row"], unit_rms(r))[:, None]
-    of_column = dense(layer["of_column"], unit_rms(t))[None]
+    of_row = dense(layer["of_row"], _unit_rms(r))[:, None]
+    of_column = dense(layer["of_column"], _unit_rms(t))[None]
     v = jax.nn.gelu(cells + of_row + of_column)
     by_rows = _pool(dense(layer["column_score"], v), v, real[:, None, None], axis=0)
     t = t + dense(layer["to_column"], jnp.concatenate([by_rows, _class_spread(v, members)], -1))
@@ -117,6 +124,6 @@ def _class_spread(v: Array, members: Array) -> Array:
 
 
 def _self_attention(qkv, out, tokens: Array, mask: Array, num_heads: int, bias) -> Array:
-    queries, keys, values = jnp.split(dense(qkv, unit_rms(tokens)), 3, axis=-1)
+    queries, keys, values = jnp.split(dense(qkv, _unit_rms(tokens)), 3, axis=-1)
     read = attend(queries, keys, values, mask, num_heads=num_heads, bias=bias)
     return dense(out, read)
