@@ -31,7 +31,7 @@ def finite_derivative(function: Callable[..., PyTree]) -> Callable[..., PyTree]:
     their compositions work, and so do derivatives in what `function` closes over.
 
     Args:
-      function: of pytrees of arrays.
+      function: of pytrees of arrays; traced at its first call alone, if the next are like it.
     """
 
     def slopes(jaxpr: Jaxpr, primals, tangents):
@@ -74,27 +74,40 @@ def _with_rule(function: Callable[..., PyTree], slopes) -> Callable[..., PyTree]
 
     What it closes over, such as learned rates, is an argument of the rule like the others.
     """
+    traced = {}
 
     def ruled(*args: PyTree) -> PyTree:
-        program, shapes = jax.make_jaxpr(function, return_shape=True)(*args)
         leaves, structure = jax.tree.flatten(args)
-        closed = not any(isinstance(const, jax.core.Tracer) for const in program.consts)
-
-        @jax.custom_jvp
-        def call(consts: list[Array], args: list[Array]) -> list[Array]:
-            if closed:  # What is compiled inside of it stays so, where nothing else is.
-                return jax.tree.leaves(function(*jax.tree.unflatten(structure, args)))
-            return jax.core.eval_jaxpr(program.jaxpr, consts, *args)
-
-        @call.defjvp
-        def rule(primals, tangents):
-            # The values are the program's own, to the bit.
-            return call(*primals), slopes(program.jaxpr, primals, tangents)
-
-        results = call(program.consts, leaves)
-        return jax.tree.unflatten(jax.tree.structure(shapes), results)
+        kind = (structure, *map(jax.typeof, leaves))
+        if kind not in traced:
+            program, shapes = jax.make_jaxpr(function, return_shape=True)(*args)
+            flat = lambda *leaves: jax.tree.leaves(function(*jax.tree.unflatten(structure, leaves)))  # noqa: E731
+            call = _flat_with_rule(flat, program, slopes)
+            traced[kind] = (call, program.consts, jax.tree.structure(shapes))
+        call, consts, results = traced[kind]
+        return jax.tree.unflatten(results, call(consts, leaves))
 
     return ruled
+
+
+def _flat_with_rule(flat: Callable[..., list[Array]], program, slopes):
+    """`(consts, args) -> results` of a program, which is that of `flat`."""
+    closed = not any(isinstance(const, jax.core.Tracer) for const in program.consts)
+    # Compiled, so that the steps of a loop written out share one trace of it.
+    slopes = jax.jit(partial(slopes, program.jaxpr))
+
+    @jax.custom_jvp
+    def call(consts: list[Array], args: list[Array]) -> list[Array]:
+        if closed:  # What is compiled inside of it stays so, where nothing else is.
+            return flat(*args)
+        return jax.core.eval_jaxpr(program.jaxpr, consts, *args)
+
+    @call.defjvp
+    def rule(primals, tangents):
+        # The values are the program's own, to the bit.
+        return call(*primals), slopes(primals, tangents)
+
+    return call
 
 
 def _evaluate(jaxpr: Jaxpr, consts: list[Array], args: list[Array]) -> list[Array]:
@@ -116,10 +129,9 @@ def _operate(eqn: JaxprEqn, read: Callable[[Any], Array]) -> list[Array]:
         case "jit":
             return _evaluate(params["jaxpr"].jaxpr, params["jaxpr"].consts, values)
         case "cond":
-            branches = [partial(_branch, branch) for branch in params["branches"]]
-            return jax.lax.switch(values[0].astype(jnp.int32), branches, *values[1:])
+            params = params | {"branches": tuple(map(_guarded, params["branches"]))}
         case "scan":
-            return _scan(params, values)
+            params = params | {"jaxpr": _guarded(params["jaxpr"])}
     bind = partial(eqn.primitive.bind, **eqn.primitive.get_bind_params(params))
     if eqn.primitive.multiple_results:
         return bind(*values)
@@ -128,25 +140,13 @@ def _operate(eqn: JaxprEqn, read: Callable[[Any], Array]) -> list[Array]:
     return [bind(*values)]
 
 
-def _branch(program, *operands: Array) -> list[Array]:
-    return _evaluate(program.jaxpr, program.consts, list(operands))
-
-
-def _scan(params, values: list[Array]) -> list[Array]:
-    program, num_consts, num_carry = params["jaxpr"], params["num_consts"], params["num_carry"]
-    consts, carry, xs = (
-        values[:num_consts],
-        values[num_consts : num_consts + num_carry],
-        values[num_consts + num_carry :],
-    )
-
-    def body(carry, x):
-        results = _evaluate(program.jaxpr, program.consts, [*consts, *carry, *x])
-        return results[:num_carry], results[num_carry:]
-
-    options = {name: params[name] for name in ("length", "reverse", "unroll")}
-    carry, ys = jax.lax.scan(body, carry, xs, **options)
-    return [*carry, *ys]
+def _guarded(program):
+    """A program within the program, each of its operations guarded."""
+    like = [
+        jax.ShapeDtypeStruct(atom.aval.shape, atom.aval.dtype, weak_type=atom.aval.weak_type)
+        for atom in program.jaxpr.invars
+    ]
+    return jax.make_jaxpr(lambda *args: _evaluate(program.jaxpr, program.consts, list(args)))(*like)
 
 
 def _guard(operation: Callable[..., Array], constant: list[bool]) -> Callable[..., Array]:

@@ -134,6 +134,7 @@ def _make_step(objective, context, *, descent: Descent, reads, count, mode, key=
         noisy, objective = objective, lambda w, given: noisy(w, given[0], key=given[1])
     value_and_grad = _value_and_grad(objective, reads, mode)
     first_order = mode == "first_order"
+    update = optimisers.differentiable_update(descent.tx, reads, first_order=first_order)
 
     def step(carry: tuple[PyTree, PyTree], k: Array) -> tuple[tuple[PyTree, PyTree], PyTree]:
         w, state = carry = finite.bounded_cotangent(carry) if reads.singular else carry
@@ -141,16 +142,7 @@ def _make_step(objective, context, *, descent: Descent, reads, count, mode, key=
         value, grad = value_and_grad(w, given)
         if first_order:
             value, grad, given = jax.lax.stop_gradient((value, grad, given))
-        updates, state = optimisers.differentiable_update(
-            descent.tx,
-            reads,
-            grad,
-            state,
-            w,
-            value=value,
-            value_fn=lambda w: objective(w, given),
-            first_order=first_order,
-        )
+        updates, state = update(grad, state, w, value, lambda w: objective(w, given))
         moved = (optimisers.apply_updates(w, updates), state)
         alive = _alive(grad, k, count, descent.tolerance)
         if alive is not None:

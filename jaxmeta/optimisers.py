@@ -123,43 +123,37 @@ def apply_updates(params: PyTree, updates: PyTree) -> PyTree:
 
 
 def differentiable_update(
-    tx: optax.GradientTransformation,
-    reads: Reads,
-    grad: PyTree,
-    state: PyTree,
-    params: PyTree,
-    *,
-    value: Array,
-    value_fn: Callable[[PyTree], Array],
-    first_order: bool = False,
-) -> tuple[PyTree, PyTree]:
+    tx: optax.GradientTransformation, reads: Reads, *, first_order: bool = False
+) -> Callable[..., tuple[PyTree, PyTree]]:
     """`update` with the values of `tx`, and a derivative that is finite, see `finite`.
 
     Args:
       tx: the optimiser.
       reads: what it does, see `reads`.
-      grad: the gradient of `value_fn` at `params`.
-      state: of the optimiser.
-      params: where it is.
-      value: the loss there.
-      value_fn: the loss.
       first_order: steps are constants, as they have to be where a loop has no derivative.
 
-    Raises:
-      ValueError: if it is differentiated and the optimiser has a loop of unknown length.
+    Returns:
+      `(updates, state, params, value, value_fn) -> (updates, state)`. It raises ValueError if it
+      is differentiated and the optimiser has a loop of unknown length.
     """
 
-    def program(grad, state, params, value):
-        return update(tx, grad, state, params, value=value, grad=grad, value_fn=value_fn)
+    def program(value_fn, updates, state, params, value):
+        return update(tx, updates, state, params, value=value, grad=updates, value_fn=value_fn)
 
-    given = (grad, state, params, value)
-    if reads.loops and first_order:
-        given = jax.lax.stop_gradient(given)
-    elif reads.loops:
-        program = finite.no_derivative(program, _NO_REVERSE)
-    elif reads.singular:
-        program = finite.finite_derivative(program)
-    return program(*given)
+    for_all_steps = finite.finite_derivative(partial(program, None))
+
+    def ruled(updates, state, params, value, value_fn) -> tuple[PyTree, PyTree]:
+        given = (updates, state, params, value)
+        here = partial(program, value_fn)
+        if reads.loops and first_order:
+            return here(*jax.lax.stop_gradient(given))
+        if reads.loops:
+            return finite.no_derivative(here, _NO_REVERSE)(*given)
+        if not reads.singular:
+            return here(*given)
+        return finite.finite_derivative(here)(*given) if reads.value_fn else for_all_steps(*given)
+
+    return ruled
 
 
 def with_gradient(

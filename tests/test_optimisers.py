@@ -166,7 +166,7 @@ def test_a_line_search_descends_and_learns_where_it_can(name, x64):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0.05, atol=0.05), target, want)
 
 
-def test_learned_optimisers_and_proximal_descent_pass_on_what_is_asked():
+def test_wrappers_of_an_optimiser_pass_on_what_it_asks():
     theta = jax.tree.map(lambda leaf: leaf[0], thetas("float32"))
     learned = gated(optax.polyak_sgd(0.1), sparsity.hard_concrete(0.9))
     tx = learned.build(learned.init(theta[0]), None)
