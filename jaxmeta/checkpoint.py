@@ -20,12 +20,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxmeta._tree import Variables
 from jaxmeta.files import remove_left_aside, write_atomically
 from jaxmeta.types import PyTree
 from jaxmeta.validation import check_positive
 
 _FORMAT = 1
 Config = dict[str, Any]
+
+
+# Under the names that a dict of its entries would have.
+flax.serialization.register_serialization_state(
+    Variables,
+    lambda node: flax.serialization.to_state_dict(dict(node)),
+    lambda node, state: Variables(
+        flax.serialization.from_state_dict(dict(node), state), node.constants
+    ),
+)
 
 
 class Damaged(ValueError):

@@ -42,7 +42,7 @@ class LinenCounts(nn.Module):
     @nn.compact
     def __call__(self, x):
         calls = self.variable("counters", "calls", lambda: jnp.zeros((), jnp.int32))
-        scale = self.variable("cache", "scale", lambda: jnp.full((6,), 2.0))
+        scale = self.variable("cache", "scale", lambda: jnp.full((1, 6), 2.0))
         return nn.Dense(6)(x) * scale.value + calls.value.astype(x.dtype)
 
 
@@ -116,10 +116,10 @@ def constants(tree):
 
     def look(node):
         if isinstance(node, networks.Variables):
-            for name, entry in node.items():
+            for name, entry in sorted(node.items()):
                 found.extend(jax.tree.leaves(entry)) if name in node.constants else look(entry)
         elif isinstance(node, dict):
-            for entry in node.values():
+            for _, entry in sorted(node.items()):
                 look(entry)
         elif isinstance(node, list | tuple):
             for entry in node:
