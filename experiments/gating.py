@@ -15,7 +15,7 @@ def closing(density: float, step: Array | int, steps: int) -> Array:
 
     A `w` that is sparse from the start learns slowly: few entries have a gradient.
     """
-    return density ** jnp.minimum(1.0, 2.0 * step / max(1, steps))
+    return density ** jnp.minimum(1.0, 2.0 * jnp.asarray(step, jnp.float32) / max(1, steps))
 
 
 def gated(config: TrainConfig) -> bool:

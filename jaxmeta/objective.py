@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta import losses, sparsity
+from jaxmeta._precision import standard_promotion
 from jaxmeta.masking import blank_padding
 from jaxmeta.transforms import Multiplied, TargetDensity
 from jaxmeta.transforms.multiplier import check_target, eta_of
@@ -121,4 +122,4 @@ def _ascent(target: TargetDensity, theta: PyTree, density: Array) -> Array:
 
 
 def _at(weight: Weight, step: Array | int) -> Array | float:
-    return weight(jnp.asarray(step)) if callable(weight) else weight
+    return standard_promotion(weight)(jnp.asarray(step)) if callable(weight) else weight

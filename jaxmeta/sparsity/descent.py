@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxmeta import optimisers
+from jaxmeta._precision import standard_promotion
 from jaxmeta.types import Array, Prox, PyTree
 
 
@@ -59,7 +60,8 @@ def proximal(
         if params is None:
             raise ValueError("proximal moves parameters: call update(updates, state, params).")
         updates, wrapped = optimisers.update(tx, updates, state.wrapped, params, **extra)
-        step = (rate(state.count) if callable(rate) else rate) * eta
+        now = standard_promotion(rate)(state.count) if callable(rate) else rate
+        step = now * eta
         target = prox(optax.apply_updates(params, updates), step)
         # Where the target is zero, parameters plus update are exactly zero.
         return optax.tree.sub(target, params), ProximalState(wrapped, state.count + 1)
