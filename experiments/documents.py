@@ -6,6 +6,7 @@ a table, NaN again once it is read to be drawn.
 
 import json
 import math
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,16 @@ def write_json(path: Path, document: Any) -> None:
 
 def append_json(path: Path, record: Any) -> None:
     """Add a record to a file of one a line; raises OSError if that cannot be done."""
-    cut_off = path.exists() and path.read_bytes()[-1:] not in (b"", b"\n")
-    append_line(path, "\n" * cut_off + to_json(record))
+    append_line(path, "\n" * _is_cut_off(path) + to_json(record))
+
+
+def _is_cut_off(path: Path) -> bool:
+    """Whether the last line of a file has no end."""
+    if not path.is_file() or not path.stat().st_size:
+        return False
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) != b"\n"
 
 
 def read_json(path: Path) -> Any:

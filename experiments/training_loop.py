@@ -110,7 +110,7 @@ def train(
         return round(seconds_before + time.perf_counter() - start, 2)
 
     def check() -> None:
-        check_finite(parallel.unreplicate(state.theta), f"{name}, at outer step {step},")
+        check_finite(jax.tree.map(_local, state.theta), f"{name}, at outer step {step},")
 
     def save() -> None:
         check()  # what cannot be gone on from takes no good checkpoint's place
@@ -167,6 +167,11 @@ def _faults(state: TrainState) -> dict[str, int]:
 def read_metrics(out: Path) -> Iterator[dict[str, Any]]:
     """The records of `metrics.jsonl`; None for a number that was not finite."""
     return read_records(out / "metrics.jsonl")
+
+
+def _local(leaf: Any) -> Any:
+    """What this process holds of a replicated array, which is all of it."""
+    return leaf.addressable_data(0) if isinstance(leaf, jax.Array) else leaf
 
 
 def _means(metrics: list[dict[str, Any]]) -> dict[str, float]:

@@ -137,4 +137,4 @@ def _fit_logistic(
         ahead = jax.tree.map(lambda new, old: new + momentum * (new - old), moved, point)
         return (moved, ahead), None
 
-    return jax.lax.scan(step, (start, start), jnp.arange(num_steps, dtype=jnp.float32))[0][0]
+    return jax.lax.scan(step, (start, start), jnp.arange(num_steps, dtype=features.dtype))[0][0]
