@@ -73,6 +73,7 @@ def test_rows_that_cannot_be_right_are_left_out_and_counted(name, task):
     np.testing.assert_allclose(result.mean, metrics["accuracy"], rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e8, 1e17])
 def test_an_absent_class_is_chosen_at_no_scale_of_the_inputs(name, task, scale):
     learner = LEARNERS[name]

@@ -135,6 +135,7 @@ def batch_of(task):
     return jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), task)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("network", "learner"), PAIRS)
 def test_constants_stay_as_they_were_inside_and_outside(network, learner, task):
     learner = LEARNERS[learner](FLAX[network])

@@ -107,6 +107,7 @@ def test_closeness_has_a_finite_gradient_where_distances_overflow():
 HALVES = [jnp.float16, jnp.bfloat16]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "scale"), [(jnp.float16, 300.0), (jnp.bfloat16, 1e-2)])
 @pytest.mark.parametrize("name", LEARNERS)
 def test_half_precision_inputs_give_what_float32_gives(name, dtype, scale, make_task):
@@ -128,6 +129,7 @@ def test_half_precision_inputs_give_what_float32_gives(name, dtype, scale, make_
     np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5 * np.abs(want).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", HALVES)
 @pytest.mark.parametrize("name", LEARNERS)
 def test_rows_of_zeros_and_padding_in_half_precision_are_no_nan(name, dtype, make_task, pad):

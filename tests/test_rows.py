@@ -55,6 +55,7 @@ def test_stablehlo_of_a_learner_takes_any_number_of_rows(adapted):
         np.testing.assert_allclose(call(x[:count]), want[:count], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_stablehlo_of_a_learner_of_images_takes_any_number_of_rows(name):
     learner = learners.maml(NETWORKS[name], ways=3, num_steps=1)
