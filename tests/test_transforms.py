@@ -90,7 +90,7 @@ def test_gradient_in_theta_is_the_one_of_the_masked_learner(dense, task):
     """Where the ranking does not change, sparsify is a multiplication by a constant mask."""
     theta = dense.init(jax.random.key(0), task)
     sparse = sparsify(dense, sparsity.top_k(SHARE))
-    kept = jax.tree.map(lambda leaf: leaf != 0, sparse.adapt(theta, task.support))
+    kept = jax.tree.map(lambda leaf: leaf.astype(bool), sparse.adapt(theta, task.support))
 
     def mask(w, step):
         return jax.tree.map(lambda leaf, keep: jnp.where(keep, leaf, jnp.zeros_like(leaf)), w, kept)
