@@ -69,7 +69,11 @@ def test_what_is_closed_over_has_a_derivative_too():
 
 def test_integers_and_keys_pass_through():
     def function(g, count, key):
-        return g / jnp.sqrt(jnp.sum(g**2) + count), count + 1, jax.random.split(key)[0]
+        return (
+            g / jnp.sqrt(jnp.sum(g**2) + count.astype(g.dtype)),
+            count + 1,
+            jax.random.split(key)[0],
+        )
 
     key = jax.random.key(1)
     grad = jax.grad(lambda g: finite_derivative(function)(g, jnp.int32(4), key)[0].sum())(

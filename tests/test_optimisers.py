@@ -22,6 +22,13 @@ ZERO = {  # Where the inner gradient is zero: 1.
 FEW = ["adam", "adafactor", "clip_by_global_norm, sgd", "adaptive_grad_clip, adamw", "polyak_sgd"]
 
 
+@pytest.fixture(autouse=True)
+def standard_promotion():
+    """Bare optax, which ours is held to here, mixes integers and numbers."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
 def objective(w, target):
     """Least at the target, with a curvature that is not constant."""
     gaps = jax.tree.leaves(jax.tree.map(jnp.subtract, w, target))
