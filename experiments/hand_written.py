@@ -120,7 +120,8 @@ def make_step(task_loss: Callable[[Any, Task], jax.Array], tx: Any, chunk: int) 
             )
             total, _ = jax.lax.scan(add, zero, chunks)
             loss, grad = jax.tree.map(lambda a: a / num_chunks, total)
-        updates, opt_state = tx.update(grad, opt_state, theta)
+        with jax.numpy_dtype_promotion("standard"):  # optax mixes integers and numbers
+            updates, opt_state = tx.update(grad, opt_state, theta)
         return optax.apply_updates(theta, updates), opt_state, loss
 
     return step
