@@ -78,20 +78,26 @@ def check_numbered(task: Task, n: int, support_ways: int | None, query_ways: int
         raise ValueError(f"Task {n}: {error}") from error
 
 
-def classes_read(function: Callable[[Task], Any], task: Task) -> tuple[int | None, int | None]:
-    """As how many classes `function(task)` reads the support labels and the query labels.
+def with_classes_read(
+    function: Callable[[Task], Any], task: Task
+) -> tuple[Any, tuple[int | None, int | None]]:
+    """`function(task)`, and as how many classes it reads the support and the query labels.
 
-    It is traced for that, with shapes alone: learners and losses check labels by their number of
-    classes wherever they read them, and say here what they know.
+    Learners and losses check labels by their number of classes wherever they read them, and say
+    here what they know. Where nobody reads the query labels they are of the support's classes;
+    None stands for no classes, or for whoever reads them without a word.
     """
-    found: list[int | None] = []
+    with listening() as noted:
+        result = function(task)
+    support, query = (
+        min((ways for y, ways in noted if y is rows.y), default=None)
+        for rows in (task.support, task.query)
+    )
+    return result, (support, support if query is None else query)
 
-    def listen(task: Task) -> None:
-        with listening() as noted:
-            function(task)
-        for rows in (task.support, task.query):
-            found.append(min((ways for y, ways in noted if y is rows.y), default=None))
 
-    jax.eval_shape(listen, task)
-    support, query = found
-    return support, query
+def classes_read(function: Callable[[Task], Any], task: Task) -> tuple[int | None, int | None]:
+    """The second of what `with_classes_read` gives, for a task of shapes."""
+    found = []
+    jax.eval_shape(lambda task: found.append(with_classes_read(function, task)[1]), task)
+    return found[0]

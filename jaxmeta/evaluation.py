@@ -1,6 +1,8 @@
 """Evaluation on unseen tasks: a mean with its 95% interval over tasks, and what `w` weighs."""
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -9,7 +11,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxmeta import losses, parallel, sparsity
-from jaxmeta._batches import check_batch, check_numbered, nth
+from jaxmeta._batches import check_batch, check_numbered, classes_read, nth, with_classes_read
 from jaxmeta._programs import call_compiled
 from jaxmeta.types import Array, MetaLearner, PyTree, Sampler, Task, TaskLoss
 from jaxmeta.validation import check_positive, check_task, violations
@@ -110,8 +112,8 @@ def evaluate(
 
     Raises:
       ValueError: for a sampler without a key, a count below 1, a mesh of several axes; for a list
-        of tasks or a single one; for tasks that are not well-formed (labels that are no column
-        of z, NaN, a mask that is neither 0 nor 1), of which the message names the first; for
+        of tasks or a single one; for tasks that are not well-formed (labels that are no class,
+        NaN, a mask that is neither 0 nor 1), of which the message names the first; for
         targets without a metric, or a metric that does not return a number.
     """
     check_positive(num_tasks=num_tasks, tasks_per_chunk=tasks_per_chunk)
@@ -120,7 +122,9 @@ def evaluate(
     per_task = _judge_all(learner, metric, tasks_per_chunk, sampler, mesh, theta, given)
     per_task = _Judgement(*(np.asarray(each)[:num_tasks] for each in per_task))
     if not per_task.well_formed.all():
-        _refuse(learner, theta, sampler, given, int(per_task.well_formed.argmin()))
+        n = int(per_task.well_formed.argmin())
+        task = nth(given, n) if sampler is None else sampler(nth(given, n))
+        _refuse(partial(_answer, learner, metric, theta), task, n)
     judged = per_task.rows > 0
     values = np.where(judged, per_task.value, np.nan)
     return Evaluation(
@@ -163,6 +167,24 @@ class _Judgement(NamedTuple):
 
 def _judge(learner: MetaLearner, metric: TaskLoss, theta: PyTree, task: Task) -> _Judgement:
     check_task(task)
+    found, ways = with_classes_read(partial(_answer, learner, metric, theta), task)
+    w, value, known = found
+    rows = known.astype(bool).sum()
+    return _Judgement(
+        value=value,
+        rows=rows,
+        left_out=task.query.mask.astype(bool).sum() - rows,
+        well_formed=_well_formed(task, ways),
+        density=sparsity.density(w),
+        nonzeros=sparsity.nonzeros(w),
+        num_bytes=sparsity.num_bytes(w),
+    )
+
+
+def _answer(
+    learner: MetaLearner, metric: TaskLoss, theta: PyTree, task: Task
+) -> tuple[PyTree, Array, Array]:
+    """`w`, the metric of its predictions, and the mask of the rows that this is of."""
     w = learner.adapt(theta, task.support, description=task.description)
     z = learner.predict(theta, w, task.query.x)
     y, mask = task.query.y, task.query.mask
@@ -178,40 +200,19 @@ def _judge(learner: MetaLearner, metric: TaskLoss, theta: PyTree, task: Task) ->
             f"metric returned an array of shape {value.shape} for z {z.shape}, y {y.shape} and "
             f"mask {mask.shape}; it has to be one number, the mean over the rows of the mask."
         )
-    rows = known.astype(bool).sum()
-    return _Judgement(
-        value=value,
-        rows=rows,
-        left_out=mask.astype(bool).sum() - rows,
-        well_formed=_well_formed(task, _num_classes(task, z)),
-        density=sparsity.density(w),
-        nonzeros=sparsity.nonzeros(w),
-        num_bytes=sparsity.num_bytes(w),
-    )
+    return w, value, known
 
 
-def _num_classes(task: Task, z: Array) -> int | None:
-    return z.shape[1] if task.query.y.ndim == 1 and z.ndim == 2 else None
-
-
-def _well_formed(task: Task, ways: int | None) -> Array:
+def _well_formed(task: Task, ways: tuple[int | None, int | None]) -> Array:
     """Whether a task breaks no rule; in the program, where the values are known at last."""
-    broken = [*violations(task.support, ways).values(), *violations(task.query, ways).values()]
+    parts = zip((task.support, task.query), ways, strict=True)
+    broken = [where for rows, limit in parts for where in violations(rows, limit).values()]
     return ~jnp.stack([where.any() for where in broken]).any()
 
 
-def _refuse(
-    learner: MetaLearner, theta: PyTree, sampler: Sampler | None, given: PyTree, n: int
-) -> None:
+def _refuse(answer: Callable[[Task], Any], task: Task, n: int) -> None:
     """Raise ValueError with what is wrong with the n-th task."""
-    task = nth(given, n) if sampler is None else sampler(nth(given, n))
-
-    def predict(task: Task) -> Array:
-        w = learner.adapt(theta, task.support, description=task.description)
-        return learner.predict(theta, w, task.query.x)
-
-    ways = _num_classes(task, jax.eval_shape(predict, task))
-    check_numbered(task, n, ways, ways)
+    check_numbered(task, n, *classes_read(answer, task))
     raise ValueError(f"Task {n} is not well-formed as the sampler draws it when compiled.")
 
 

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxmeta import finite
+from jaxmeta._precision import standard_promotion
 from jaxmeta.types import Array, PyTree
 
 _AT_HAND = frozenset({"value", "grad", "value_fn"})
@@ -42,9 +43,8 @@ class Reads(NamedTuple):
 
 
 def init(tx: optax.GradientTransformation, params: PyTree) -> PyTree:
-    """`tx.init(params)`; optax mixes types as `jax_numpy_dtype_promotion="standard"` allows."""
-    with jax.numpy_dtype_promotion("standard"):
-        return tx.init(params)
+    """`tx.init(params)`; optax mixes types, as strict promotion forbids."""
+    return standard_promotion(tx.init)(params)
 
 
 def differentiable_init(tx: optax.GradientTransformation, params: PyTree) -> PyTree:
@@ -60,8 +60,7 @@ def update(
 ) -> tuple[PyTree, PyTree]:
     """`tx.update`, given those of the extra arguments that it takes: `(updates, state)`."""
     given = {name: extra[name] for name in _taken(tx) & extra.keys()}
-    with jax.numpy_dtype_promotion("standard"):
-        return tx.update(updates, state, params, **given)
+    return standard_promotion(tx.update)(updates, state, params, **given)
 
 
 def like(tx: optax.GradientTransformation, init, update) -> optax.GradientTransformation:
@@ -118,8 +117,7 @@ def reads(tx: optax.GradientTransformation, state: PyTree, params: PyTree) -> Re
 
 def apply_updates(params: PyTree, updates: PyTree) -> PyTree:
     """`params + updates`, each in the type of the parameter."""
-    with jax.numpy_dtype_promotion("standard"):
-        return optax.apply_updates(params, updates)
+    return standard_promotion(optax.apply_updates)(params, updates)
 
 
 def differentiable_update(

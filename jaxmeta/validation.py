@@ -238,9 +238,14 @@ def check_labels(z: Array, y: Array, mask: Array, *, name: str) -> None:
         _check_known_labels(y, mask, z.shape[1], name)
 
 
+def labels_alone(y: Array, mask: Array) -> Examples:
+    """Rows of which the labels are to be looked at and there are no inputs."""
+    nothing: Any = np.zeros((y.shape[0], 1), np.float32)
+    return Examples(nothing, y, mask)
+
+
 def _check_known_labels(y: Array, mask: Array, ways: int, name: str) -> None:
-    nothing: Any = np.zeros((y.shape[0], 1))
-    rows = as_numpy(Examples(nothing, y, mask))
+    rows = as_numpy(labels_alone(y, mask))
     for rule in ("mask", "labels"):
         if violations(rows, ways, np)[rule].any():
             _check_values(rows, name, ways)

@@ -9,6 +9,7 @@ from jax.experimental import checkify
 
 from jaxmeta import (
     Examples,
+    MetaLearner,
     Task,
     evaluate,
     learners,
@@ -212,6 +213,32 @@ def test_checked_says_under_tracing_what_others_say_of_known_values(name, theta)
     task = task._replace(support=good_task().support, query=query) if query else task
     error, _ = checkify.checkify(jax.jit(objective))(theta, task)
     assert "mine." in error.get()
+
+
+def test_a_learner_of_ones_own_may_read_labels_as_it_likes():
+    """One logit for two classes: nobody in the library reads these labels."""
+    mine = MetaLearner(
+        init=lambda key, task: jnp.zeros(()),
+        adapt=lambda theta, support, *, description=None, key=None: support.x.mean(axis=0),
+        predict=lambda theta, w, x: (x - w[None]).sum(axis=1, keepdims=True),
+    )
+
+    def right(z, y, mask):
+        return losses.masked_mean(((z[:, 0] > 0) == (y == 1)).astype(jnp.float32), mask)
+
+    task = good_task()
+    two = task._replace(query=task.query._replace(y=task.query.y % 2))
+    assert 0.0 <= evaluate(mine, jnp.zeros(()), stack(two), metric=right).mean <= 1.0
+
+
+def test_labels_that_a_metric_does_not_read_are_of_the_supports_classes(theta):
+    def confidence(z, y, mask):
+        return losses.masked_mean(jax.nn.softmax(z).max(axis=1), mask)
+
+    assert evaluate(LEARNER, theta, stack(good_task()), metric=confidence).mean > 0
+    bad = change("query", "y", lambda y: y + 1)(good_task())
+    with pytest.raises(ValueError, match=r"query labels run from 1 to 3.*ways=3"):
+        evaluate(LEARNER, theta, stack(bad), metric=confidence)
 
 
 def test_lists_of_arrays_are_a_task_of_ones_own_and_let_be():

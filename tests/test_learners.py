@@ -134,6 +134,12 @@ def test_inputs_of_half_precision_give_nearly_the_same_answer(name, draw, theta,
     np.testing.assert_allclose(z, want, rtol=0.1, atol=0.1 * np.abs(want).max())
 
 
+def test_init_reads_shapes_alone_whatever_padding_holds(name, draw, theta, pad):
+    padded = pad(draw(0), np.nan)
+    again = LEARNERS[name].init(KEY, padded)
+    jax.tree.map(np.testing.assert_array_equal, again, theta)
+
+
 def test_adapt_cannot_see_the_query_set(name):
     parameters = inspect.signature(LEARNERS[name].adapt).parameters
     assert list(parameters) == ["theta", "support", "description", "key"]

@@ -1,4 +1,4 @@
-"""Networks of flax and our own: what is no parameter is not trained; a row alone; noise."""
+"""Networks of flax: what is no parameter is not trained, and noise."""
 
 import flax.linen as nn
 import jax
@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from flax import nnx
+from modules import FLAX, NOISY, Linen, LinenSwitch
 
 from jaxmeta import (
     Examples,
@@ -27,67 +27,6 @@ KEY = jax.random.key(0)
 WAYS = 3
 
 
-class Linen(nn.Module):
-    """With frozen running statistics, and dropout where there is a stream for it."""
-
-    @nn.compact
-    def __call__(self, x):
-        x = nn.BatchNorm(use_running_average=True)(nn.Dense(6)(x))
-        return nn.Dropout(0.5, deterministic=not self.has_rng("dropout"))(nn.relu(x))
-
-
-class LinenCounts(nn.Module):
-    """With a counter and a cached value beside its parameters."""
-
-    @nn.compact
-    def __call__(self, x):
-        calls = self.variable("counters", "calls", lambda: jnp.zeros((), jnp.int32))
-        scale = self.variable("cache", "scale", lambda: jnp.full((1, 6), 2.0))
-        return nn.Dense(6)(x) * scale.value + calls.value.astype(x.dtype)
-
-
-class LinenSwitch(nn.Module):
-    """Told by an argument whether to draw noise."""
-
-    @nn.compact
-    def __call__(self, x, deterministic: bool = False):
-        return nn.Dropout(0.5, deterministic=deterministic)(nn.Dense(6)(x))
-
-
-class Nnx(nnx.Module):
-    """With everything that is no parameter."""
-
-    def __init__(self, rngs):
-        self.layer = nnx.Linear(4, 6, rngs=rngs)
-        self.norm = nnx.BatchNorm(6, rngs=rngs)
-        self.drop = nnx.Dropout(0.5, rngs=rngs)
-        self.calls = nnx.Variable(jnp.zeros((), jnp.int32))
-        self.last = nnx.Linear(6, 5, rngs=rngs)
-
-    def __call__(self, x):
-        self.calls[...] = self.calls[...] + 1
-        return self.last(self.drop(nnx.relu(self.norm(self.layer(x)))))
-
-
-class NnxOff(Nnx):
-    """The same with its dropout switched off when it was built."""
-
-    def __init__(self, rngs):
-        super().__init__(rngs)
-        self.drop = nnx.Dropout(0.5, deterministic=True, rngs=rngs)
-
-
-NOISY = {
-    "linen": Linen(),
-    "linen with a switch": LinenSwitch(),
-    "nnx": networks.from_nnx(lambda rngs: Nnx(rngs)),
-    "chain of linen": networks.chain(Linen(), networks.rms_norm()),
-    "linen in half precision": networks.in_precision(Linen(), jnp.bfloat16),
-}
-FLAX = NOISY | {
-    "linen with counters": LinenCounts(),
-    "nnx switched off": networks.from_nnx(lambda rngs: NnxOff(rngs)),
-}
 LEARNERS = {
     "prototypes": lambda net: learners.prototypes(net, ways=WAYS),
     "matching": lambda net: learners.matching(net, ways=WAYS),
@@ -177,63 +116,6 @@ def test_constants_are_saved_and_restored(tmp_path, task):
     restored = checkpoint.restore(tmp_path / "state", other)
     assert isinstance(restored.theta["network"]["norm"], networks.Variables)
     jax.tree.map(np.testing.assert_array_equal, constants(restored.theta), constants(state.theta))
-
-
-# A row alone is the row in its batch
-
-IMAGES = jnp.asarray(np.random.default_rng(0).normal(size=(6, 16, 16, 1)), jnp.float32)
-FLAT = IMAGES[:, :2, :2, 0].reshape(6, 4)
-OURS = {
-    "identity": networks.identity(),
-    "mlp": networks.mlp([5]),
-    "conv4": networks.conv4(3),
-    "residual": networks.residual(2),
-    "conv4 batch": networks.conv4(3, norm="batch"),
-    "residual batch": networks.residual(2, norm="batch"),
-    "chain of batch": networks.chain(networks.conv4(3, norm="batch"), networks.rms_norm()),
-    "chain of chains": networks.chain(
-        networks.chain(networks.conv4(3, norm="batch")), networks.mlp([4])
-    ),
-    "half of chain of batch": networks.in_precision(
-        networks.chain(networks.conv4(3, norm="batch"), networks.mlp([4])), jnp.bfloat16
-    ),
-    "chain of half": networks.chain(
-        networks.in_precision(networks.conv4(3, norm="batch"), jnp.float16), networks.rms_norm()
-    ),
-}
-ALL = {name: (net, IMAGES) for name, net in OURS.items()} | {
-    name: (net, FLAT) for name, net in FLAX.items()
-}
-
-
-@pytest.mark.parametrize("learner", ["prototypes", "maml", "fomaml", "anil"])
-@pytest.mark.parametrize("name", ALL)
-def test_a_row_alone_is_the_row_in_its_batch(name, learner):
-    network, x = ALL[name]
-    build = getattr(learners, learner)
-    support = Examples(x, jnp.arange(6) % WAYS, jnp.ones(6))
-    if learner == "prototypes" and getattr(network, "condition", None) is not None:
-        with pytest.raises(ValueError, match="networks.transductive"):
-            build(network, ways=WAYS)
-        return
-    options = {} if learner == "prototypes" else {"num_steps": 1}
-    learner = build(network, ways=WAYS, **options)
-    theta = learner.init(KEY, Task(support, support))
-    w = jax.jit(learner.adapt)(theta, support)
-    predict = jax.jit(learner.predict)
-    others = 5.0 * x + 3.0
-    together = predict(theta, w, jnp.concatenate([x[:1], others]))[0]
-    np.testing.assert_allclose(predict(theta, w, x[:1])[0], together, rtol=2e-2, atol=2e-2)
-    assert np.abs(together).max() > 0
-
-
-def test_transductive_is_by_name(image_task):
-    network = networks.transductive(OURS["conv4 batch"])
-    learner = learners.prototypes(network, ways=WAYS)
-    theta = learner.init(KEY, image_task)
-    w = learner.adapt(theta, image_task.support)
-    alone = learner.predict(theta, w, image_task.query.x[:1])[0]
-    assert not np.allclose(alone, learner.predict(theta, w, image_task.query.x)[0], atol=1e-3)
 
 
 # Noise

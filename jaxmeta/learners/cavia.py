@@ -10,7 +10,7 @@ import optax
 from jaxmeta import losses
 from jaxmeta._absent import with_absent
 from jaxmeta.learners.common import one_hot_labels, read_support
-from jaxmeta.networks.base import encoder, takes_key
+from jaxmeta.networks.base import encoder, features_like, takes_key
 from jaxmeta.networks.mlp import mlp, mlp_apply
 from jaxmeta.transforms import LearnedOptimiser, fine_tune
 from jaxmeta.types import Array, Examples, MetaLearner, Network, PyTree, Task, TaskLoss
@@ -71,7 +71,7 @@ def cavia(
     def init(key: Array, task: Task) -> PyTree:
         network_key, decoder_key = jax.random.split(key)
         theta = {"network": network.init(network_key, task.support.x)}
-        features = network.apply(theta["network"], task.support.x)
+        features = features_like(network, theta["network"], task.support.x)
         rows = jnp.zeros((1, features.shape[-1] + context_size))
         decoder = mlp([*hidden, columns(task.support)])
         if film:

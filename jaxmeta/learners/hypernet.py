@@ -10,7 +10,7 @@ from jaxmeta._absent import with_absent
 from jaxmeta._precision import as_one_dtype, wide
 from jaxmeta.learners.common import mean_of, one_hot_labels, read_support
 from jaxmeta.learners.prototypes import class_means
-from jaxmeta.networks.base import encoder, unit_rms
+from jaxmeta.networks.base import encoder, features_like, unit_rms
 from jaxmeta.networks.mlp import dense, dense_init, mlp, mlp_apply
 from jaxmeta.types import Array, Examples, MetaLearner, Network, PyTree, Task
 from jaxmeta.validation import check_positive
@@ -80,7 +80,7 @@ def hypernet(
     def init(key: Array, task: Task) -> PyTree:
         network_key, row_key, text_key, emit_key = jax.random.split(key, 4)
         theta = {"network": network.init(network_key, task.support.x)}
-        features = features_of(theta, task.support.x)
+        features = features_like(network, theta["network"], task.support.x)
         if reads_support:
             theta["phi"] = phi.init(row_key, _rows(features, task.support.y))
         if reads_description:

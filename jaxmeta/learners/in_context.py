@@ -10,7 +10,7 @@ from jaxmeta._precision import wide
 from jaxmeta.learners.common import one_hot_labels, read_support, unit_rows
 from jaxmeta.learners.prototypes import Prototypes, class_means
 from jaxmeta.networks.attention import attend
-from jaxmeta.networks.base import encoder, unit_rms
+from jaxmeta.networks.base import encoder, features_like, unit_rms
 from jaxmeta.networks.mlp import dense, dense_init
 from jaxmeta.types import Array, Examples, MetaLearner, Network, PyTree, Task
 from jaxmeta.validation import check_positive
@@ -88,7 +88,7 @@ def in_context(
             key, 4 + num_layers
         )
         theta = {"network": network.init(network_key, x)}
-        num_features = network.apply(theta["network"], x).shape[-1]
+        num_features = features_like(network, theta["network"], x).shape[-1]
         theta["embed"] = dense_init(embed_key, num_features, size, gain=1.0)
         theta["layers"] = [_layer_init(each, size, num_heads, num_layers) for each in keys]
         if y.ndim == 1:

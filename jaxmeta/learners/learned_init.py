@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxmeta._absent import with_absent
 from jaxmeta.learners.common import one_hot_labels, read_support
 from jaxmeta.learners.prototypes import class_means
-from jaxmeta.networks.base import encoder
+from jaxmeta.networks.base import encoder, features_like
 from jaxmeta.networks.mlp import dense, dense_init
 from jaxmeta.types import Array, Examples, MetaLearner, Network, PyTree, Task
 
@@ -71,7 +71,7 @@ def learned_init(
     def init(key: Array, task: Task) -> PyTree:
         body_key, head_key = jax.random.split(key)
         body = network.init(body_key, task.support.x)
-        size = network.apply(body, task.support.x).shape[-1]
+        size = features_like(network, body, task.support.x).shape[-1]
         if head == "prototypes":
             _refuse_regression(task.support)
             return {"network": body, "head": {"log_scale": -jnp.log(jnp.float32(size))}}

@@ -15,7 +15,7 @@ from jaxmeta.learners.common import (
     unit_rows,
 )
 from jaxmeta.learners.recurrent import lstm, lstm_init, masked_scan
-from jaxmeta.networks.base import encoder
+from jaxmeta.networks.base import encoder, features_like
 from jaxmeta.types import Array, Examples, MetaLearner, Network, PyTree, Task
 
 
@@ -59,7 +59,7 @@ def matching(
         params = network.init(network_key, task.support.x)
         theta = {"network": params, "log_scale": jnp.log(jnp.float32(scale))}
         if full_context:
-            size = network.apply(params, task.support.x).shape[-1]
+            size = features_like(network, params, task.support.x).shape[-1]
             forward_key, backward_key, query_key = context_keys
             theta["forward"] = lstm_init(forward_key, size, size)
             theta["backward"] = lstm_init(backward_key, size, size)

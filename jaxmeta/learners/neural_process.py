@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxmeta._precision import as_one_dtype, wide
 from jaxmeta.learners.common import mean_of, read_support
 from jaxmeta.networks.attention import attend
-from jaxmeta.networks.base import encoder
+from jaxmeta.networks.base import encoder, features_like
 from jaxmeta.networks.mlp import dense, dense_init, mlp, mlp_apply
 from jaxmeta.types import Array, Examples, MetaLearner, Network, PyTree, Task
 from jaxmeta.validation import check_positive
@@ -97,7 +97,7 @@ def neural_process(
         _check_targets(y)
         network_key, phi_key, locate_key, latent_key, decoder_key = jax.random.split(key, 5)
         theta = {"network": network.init(network_key, x)}
-        features = network.apply(theta["network"], x)
+        features = features_like(network, theta["network"], x)
         theta["phi"] = phi.init(phi_key, _rows(features, y))
         if attention:
             theta["locate"] = locate.init(locate_key, features)

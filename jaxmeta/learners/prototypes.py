@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from jaxmeta._absent import with_absent
 from jaxmeta.learners.common import closeness, one_hot_labels, read_support, unit_rows
-from jaxmeta.networks.base import encoder
+from jaxmeta.networks.base import encoder, features_like
 from jaxmeta.types import Array, Examples, MetaLearner, Network, PyTree, Task
 
 
@@ -62,7 +62,7 @@ def prototypes(
 
     def init(key: Array, task: Task) -> PyTree:
         params = network.init(key, task.support.x)
-        num_features = network.apply(params, task.support.x).shape[-1]
+        num_features = features_like(network, params, task.support.x).shape[-1]
         start = scale or (10.0 if cosine else 1.0 / num_features)
         return {"network": params, "log_scale": jnp.log(jnp.float32(start))}
 

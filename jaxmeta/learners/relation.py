@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxmeta._absent import with_absent
 from jaxmeta.learners.common import one_hot_labels, read_support
 from jaxmeta.learners.prototypes import Prototypes, class_means
-from jaxmeta.networks.base import encoder
+from jaxmeta.networks.base import encoder, features_like
 from jaxmeta.networks.mlp import mlp
 from jaxmeta.types import Array, Examples, MetaLearner, Network, PyTree, Task
 
@@ -42,7 +42,7 @@ def relation(
     def init(key: Array, task: Task) -> PyTree:
         network_key, compare_key = jax.random.split(key)
         params = network.init(network_key, task.support.x)
-        features = network.apply(params, task.support.x)
+        features = features_like(network, params, task.support.x)
         pairs = _pairs(features, features)
         return {"network": params, "compare": compare.init(compare_key, pairs)}
 

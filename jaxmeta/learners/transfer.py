@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxmeta import losses
 from jaxmeta._absent import with_absent
 from jaxmeta.learners.common import one_hot_labels, read_support, unit_rows
-from jaxmeta.networks.base import encoder
+from jaxmeta.networks.base import encoder, features_like
 from jaxmeta.networks.mlp import dense, dense_init
 from jaxmeta.types import Array, Examples, LossFn, MetaLearner, Network, PyTree, Task
 from jaxmeta.validation import check_positive
@@ -57,7 +57,7 @@ def transfer(
     def init(key: Array, task: Task) -> PyTree:
         network_key, head_key = jax.random.split(key)
         params = network.init(network_key, task.support.x)
-        size = network.apply(params, task.support.x).shape[-1]
+        size = features_like(network, params, task.support.x).shape[-1]
         classifier = dense_init(head_key, size, num_classes, gain=1.0)
         return {
             "network": params,

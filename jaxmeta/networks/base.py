@@ -71,13 +71,16 @@ def as_pair(network: Network) -> PairNetwork:
 
 def takes_key(network: Network) -> bool:
     """Whether a network can draw noise."""
-    return is_linen(network) or "key" in inspect.signature(network.apply).parameters
+    return is_linen(network) or has_key(network.apply)
+
+
+def has_key(function: Callable[..., Any]) -> bool:
+    """Whether a function takes a keyword `key`."""
+    return "key" in inspect.signature(function).parameters
 
 
 def _with_key(function: Callable[..., Any]) -> Callable[..., Any]:
-    if "key" in inspect.signature(function).parameters:
-        return function
-    return lambda *args, key=None: function(*args)
+    return function if has_key(function) else lambda *args, key=None: function(*args)
 
 
 def encoder(network: Network, learner: str | None = None) -> PairNetwork:
@@ -114,6 +117,12 @@ def encoder(network: Network, learner: str | None = None) -> PairNetwork:
 
     conditioned: Any = pair.condition
     return pair._replace(apply=apply, condition=condition if conditioned else None)
+
+
+def features_like(network: PairNetwork, params: PyTree, x: Array) -> Array:
+    """Zeros of the shape and dtype of the features of x: what whoever reads them is made for."""
+    shape = jax.eval_shape(network.apply, params, x)
+    return jnp.zeros(shape.shape, shape.dtype)
 
 
 def transductive(network: Network) -> PairNetwork:
@@ -172,7 +181,7 @@ def chain(*networks: Network) -> PairNetwork:
         params = []
         for each_key, pair in zip(jax.random.split(key, len(pairs)), pairs, strict=True):
             params.append(pair.init(each_key, x))
-            x = pair.apply(params[-1], x)
+            x = features_like(pair, params[-1], x)
         return params
 
     def keys_of(key: Array | None) -> list[Array] | list[None]:

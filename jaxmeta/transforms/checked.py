@@ -26,6 +26,7 @@ from jaxmeta.validation import (
     check_labels,
     check_task,
     is_known,
+    labels_alone,
     violations,
 )
 
@@ -100,7 +101,7 @@ def checked_loss(task_loss: TaskLoss, *, name: str) -> TaskLoss:
         if len(args) == 3 and jnp.ndim(args[1]) == 1:
             z, y, mask = args
             _named(at, check_labels, z, y, mask, name="the loss")
-            _check_traced(at, "query", Examples(jnp.zeros((y.shape[0], 1)), y, mask), z.shape[1])
+            _check_traced(at, "query", labels_alone(y, mask), z.shape[1])
         value = _checked_arrays(at, "the loss", _named(at, task_loss, *args))
         if jnp.shape(value) != () or not jnp.issubdtype(jnp.result_type(value), jnp.floating):
             raise ValueError(

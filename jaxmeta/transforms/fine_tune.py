@@ -1,6 +1,5 @@
 """`fine_tune`: gradient steps on `w` over the support set, around any learner."""
 
-import inspect
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -11,6 +10,7 @@ import optax
 from jaxmeta import inner
 from jaxmeta._tree import parameter_mask, split
 from jaxmeta.masking import blank_padding
+from jaxmeta.networks.base import has_key
 from jaxmeta.transforms.tied import check_tied
 from jaxmeta.types import Array, Examples, MetaLearner, PyTree, Task, TaskLoss
 from jaxmeta.validation import check_positive
@@ -102,7 +102,7 @@ def fine_tune(
             + " Differentiate otherwise, or leave "
             + ("tx an optax optimiser." if learned else "trajectory=False.")
         )
-    noisy = predict_support is not None and _takes_key(predict_support)
+    noisy = predict_support is not None and has_key(predict_support)
     on_support = predict_support or (
         lambda theta, w, support: (learner.predict(theta, w, support.x), w)
     )
@@ -218,10 +218,6 @@ def learned_rates(
         return optax.GradientTransformation(lambda params: jnp.zeros((), jnp.int32), update)
 
     return LearnedOptimiser(init, build)
-
-
-def _takes_key(function: Callable[..., object]) -> bool:
-    return "key" in inspect.signature(function).parameters
 
 
 def _moving_and_fixed(w: PyTree, where: Callable[[PyTree], PyTree] | None) -> tuple[PyTree, PyTree]:

@@ -13,7 +13,7 @@ from jaxmeta.learners.tabular.contrasts import with_contrasts
 from jaxmeta.learners.tabular.dictionary import Dictionary, build_dictionary, expand
 from jaxmeta.learners.tabular.emission import Reading, emission_init, emit
 from jaxmeta.types import Array, Examples, MetaLearner, PyTree, Task
-from jaxmeta.validation import check_positive
+from jaxmeta.validation import check_inputs, check_positive
 
 
 class TableDescription(NamedTuple):
@@ -115,6 +115,7 @@ def tabular(
 
     def predict(theta: PyTree, w: EmittedTable, x: Array) -> Array:
         del theta
+        check_inputs(x, takes_integers=False)
         z = with_contrasts(expand(w.dictionary, x), w.contrasts) @ w.kernel + w.bias[None]
         z = jnp.concatenate([jnp.zeros((len(z), 1), z.dtype), z], axis=1)
         return with_absent(z, w.present)
