@@ -56,7 +56,7 @@ def test_each_task_may_take_its_own_number_of_steps(theta, task):
     tuned = functools.partial(TUNED, optax.adam(0.01))
     supports = [task.support._replace(mask=jnp.arange(6.0) < n) for n in (2, 5)]
     batch = jax.tree.map(lambda *leaves: jnp.stack(leaves), *supports)
-    counted = tuned(5, count=lambda support: (support.mask > 0).sum())
+    counted = tuned(5, count=lambda support: support.mask.sum())
     got = jax.vmap(counted.adapt, (None, 0))(theta, batch)
     for row, (steps, support) in enumerate(zip((2, 5), supports, strict=True)):
         want = tuned(steps).adapt(theta, support)
