@@ -8,22 +8,26 @@ Expected: at 100 steps `remat` and `mixed` need at most 0.6 of the memory of `fu
 Time: five minutes on 2 CPU cores, nearly all of it compilation.
 """
 
-import argparse
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
 import jax
 import numpy as np
 import optax
+from tqdm import tqdm
 
-from experiments import plots
-from experiments.command_line import in_a_sentence, parse
-from experiments.documents import write_json
-from experiments.regressors import body
-from experiments.training_loop import cache_compilations
+from experiments.common.command_line import as_settings, flag, in_a_sentence, parse
+from experiments.common.documents import measured_once, report
+from experiments.common.documents import table as as_table
+from experiments.common.run import begin
+from experiments.common.training_loop import cache_compilations
+from experiments.sinusoids import plots
+from experiments.sinusoids.learners import body
 from jaxmeta import inner, learners, losses, meta_objective, sample_tasks, tasks, transforms
 
 # The proximal term is that of iMAML: without it a start has no say in where a descent ends.
@@ -33,20 +37,33 @@ MODES: dict[str, inner.Differentiate] = {
     "truncated": inner.Truncated(last=5),
     "evolution": inner.Evolution(num_pairs=16),
 }
-COLUMNS = ("steps", "mode", "MB", "MB/full", "ms", "least ms", "ms/full", "compile s", "cosine")
+
+
+@dataclass(frozen=True)
+class Options:
+    """The command line."""
+
+    steps: tuple[int, ...] = flag((1, 10, 30, 100, 300), "inner steps: nothing is trained")
+    mode: tuple[str, ...] = flag(tuple(MODES), choices=tuple(MODES))
+    tasks: int = 25
+    rounds: int = flag(9, "runs behind each median")
+    seed: int = 0
+    resume: bool = flag(False, "go on from the rows in --out")
+    json: bool = flag(False, "print result.json to standard output")
+    out: Path = flag(Path("runs/meta_gradients"), "folder for all that is written")
 
 
 def meta_gradient(mode: str, num_steps: int) -> Callable[..., Any]:
     """`(theta, tasks, keys) -> gradient in theta` of the mean loss after adaptation."""
     learner = transforms.fine_tune(
         learners.learned_init(body()),
-        losses.squared_error,
+        losses.mean_squared_error,
         optax.sgd(RATE),
         num_steps,
         differentiate=MODES[mode],
         proximity=PROXIMITY,
     )
-    loss_fn = meta_objective(learner, losses.squared_error)
+    loss_fn = meta_objective(learner, losses.mean_squared_error)
 
     def mean_loss(theta, tasks, keys):
         return jax.vmap(lambda task, key: loss_fn(theta, task, key)[0])(tasks, keys).mean()
@@ -86,51 +103,52 @@ def flat(tree: Any) -> np.ndarray:
     return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)]).astype(np.float64)
 
 
-def show(row: dict[str, Any]) -> None:
-    """One line of the table."""
-    print(
-        f"{row['steps']:>5}  {row['mode']:<13}{row['temp_bytes'] / 1e6:>8.2f}"
-        f"{row['temp_bytes_to_full']:>9.2f}{1e3 * row['seconds']:>10.2f}"
-        f"{1e3 * row['least_seconds']:>10.2f}{row['least_seconds_to_full']:>9.2f}"
-        f"{row['compile_seconds']:>11.1f}{row['cosine']:>8.3f}",
-        flush=True,
+def table(rows: list[dict[str, Any]]) -> str:
+    """The results as text."""
+    return as_table(
+        [
+            {
+                "mode": row["mode"],
+                "steps": str(row["steps"]),
+                "MB": f"{row['temp_bytes'] / 1e6:.2f}",
+                "MB/full": f"{row['temp_bytes_to_full']:.2f}",
+                "ms": f"{1e3 * row['seconds']:.2f}",
+                "least ms": f"{1e3 * row['least_seconds']:.2f}",
+                "ms/full": f"{row['least_seconds_to_full']:.2f}",
+                "compile s": f"{row['compile_seconds']:.1f}",
+                "cosine": f"{row['cosine']:.3f}",
+            }
+            for row in rows
+        ]
     )
 
 
 @in_a_sentence
 def main(arguments: list[str] | None = None) -> int:
     """Print and write the table, and draw it."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.meta_gradients",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    options = parse(
+        Options, arguments, experiment="meta_gradients", description=__doc__, least={"steps": 1}
     )
-    parser.add_argument("--steps", nargs="+", type=int, default=[1, 10, 30, 100, 300])
-    parser.add_argument("--mode", nargs="+", choices=MODES, default=list(MODES))
-    parser.add_argument("--tasks", type=int, default=25)
-    parser.add_argument("--rounds", type=int, default=9, help="runs behind each median")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=Path("runs/meta_gradients"))
-    options = parse(parser, arguments, least={"steps": 1})
-    options.out.mkdir(parents=True, exist_ok=True)
+    begin(options.out, go_on=options.resume)
     # All ratios are to "full", asked for or not.
     modes = list(dict.fromkeys(["full", *options.mode]))
     theta_key, task_key, noise_key = jax.random.split(jax.random.key(options.seed), 3)
     batch = sample_tasks(tasks.sinusoids(), task_key, options.tasks)
     theta = learners.learned_init(body()).init(theta_key, jax.tree.map(lambda x: x[0], batch))
     inputs = (theta, batch, jax.random.split(noise_key, options.tasks))
-    print("{:>5}  {:<13}{:>8}{:>9}{:>10}{:>10}{:>9}{:>11}{:>8}".format(*COLUMNS))
     rows: list[dict[str, Any]] = []
-    for num_steps in options.steps:
-        rows += measure(num_steps, modes, inputs, options.rounds)
-        for row in rows[-len(modes) :]:
-            show(row)
+    for num_steps in tqdm(options.steps, disable=None):
+        rows += measured_once(
+            options.out / "rows.jsonl",
+            [num_steps, modes, options.tasks, options.rounds, options.seed],
+            partial(measure, num_steps, modes, inputs, options.rounds),
+        )
     device = jax.devices()[0].device_kind
-    config = {**vars(options), "rate": RATE, "proximity": PROXIMITY}
+    config = {**as_settings(options), "rate": RATE, "proximity": PROXIMITY}
     document = {"config": config | {"device": device, "jax": jax.__version__}, "results": rows}
-    write_json(options.out / "result.json", document)
     title = f"One meta-gradient of {options.tasks} tasks, 1-40-40-1 perceptron, on {device}"
     plots.cost_of_modes(rows, options.out / "meta_gradients.png", title=title)
+    report(document, table(rows), path=options.out / "result.json", as_json=options.json)
     return 0
 
 

@@ -14,25 +14,46 @@ The second table is a model, no measurement: a ring all-reduce of the gradient a
 of each step, on accelerators whose figures stand in `ACCELERATOR`.
 """
 
-import argparse
 import statistics
 import sys
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import optax
 
-from experiments import devices, plots
-from experiments.command_line import in_a_sentence, parse
-from experiments.documents import write_json
-from experiments.throughput import seconds_of
-from experiments.training_loop import cache_compilations
-from experiments.workloads import CASES, Case
+from experiments.common.command_line import flag, in_a_sentence, parse
+from experiments.common.documents import measured_once, report
+from experiments.common.documents import table as as_table
+from experiments.common.placement import Devices, place_on, start
+from experiments.common.run import begin
+from experiments.common.training_loop import cache_compilations
+from experiments.timing import plots
+from experiments.timing.machine import seconds_of
+from experiments.timing.workloads import CASES, Case
 from jaxmeta import make_step, parallel, training
-from jaxmeta.sharing import check_divides
 
 MODEL_DEVICES = (8, 64, 1024)
+KEY = ("parallel", "tasks", "inner_steps", "seconds", "steps", "seed")
+
+
+@dataclass(frozen=True)
+class Options:
+    """The command line."""
+
+    case: tuple[str, ...] = flag(("sinusoid_maml", "prototypes"), choices=tuple(CASES))
+    devices: tuple[int, ...] = flag((1, 2, 4, 8), "numbers of them")
+    parallel: Literal["pmap", "shard"] = "shard"
+    tasks: int | None = flag(None, "on each device; in all, as many as the most devices then have")
+    inner_steps: int = flag(1, "of the cases that descend")
+    seconds: float = flag(2.0, "for each row")
+    steps: int = flag(200, "outer steps of each row at the most")
+    seed: int = flag(0, "of theta")
+    resume: bool = flag(False, "go on from the rows in --out")
+    json: bool = flag(False, "print result.json to standard output")
+    out: Path = flag(Path("runs/scaling"), "folder for all that is written")
 
 
 class Accelerator(NamedTuple):
@@ -53,11 +74,10 @@ class Accelerator(NamedTuple):
 ACCELERATOR = Accelerator(flops=5e13, bandwidth=5e10, latency=5e-6)
 
 
-def measure(name: str, kind: str, count: int, options: argparse.Namespace) -> dict[str, Any]:
+def measure(name: str, kind: str, count: int, options: Options) -> dict[str, Any]:
     """One row: the median time of a step on `count` devices."""
     on_one = options.tasks or CASES[name](1, options.inner_steps).meta_batches[0]
     num_tasks = on_one * (count if kind == "weak" else max(options.devices))
-    check_divides(count, num_tasks)
     case = CASES[name](num_tasks, options.inner_steps)
     step, state, batch = prepared(case, count, options)
     state, _ = jax.block_until_ready(step(state, batch))
@@ -67,27 +87,20 @@ def measure(name: str, kind: str, count: int, options: argparse.Namespace) -> di
         state, metrics = step(state, batch)
         return state, metrics
 
-    ms = 1e3 * statistics.median(seconds_of(call, options.seconds))
+    ms = 1e3 * statistics.median(seconds_of(call, options.seconds, options.steps))
     row = {"case": name, "scaling": kind, "devices": count, "tasks": num_tasks, "ms": ms}
     return row | {"tasks_per_s": 1e3 * num_tasks / ms}
 
 
-def prepared(case: Case, count: int, options: argparse.Namespace):
+def prepared(case: Case, count: int, options: Options):
     """`(step, state, tasks)` on the first `count` devices."""
-    flags = device_flags(count, options)
+    placement = place_on(options.parallel, count)
     tx = optax.adam(1e-3)
     task = jax.tree.map(lambda leaf: leaf[0], case.batch)
-    state = training.init(case.learner, tx, jax.random.key(0), task)
-    step = devices.compiled(make_step(case.loss_fn, tx), flags)
+    state = training.init(case.learner, tx, jax.random.key(options.seed), task)
+    step = placement.compile(make_step(case.loss_fn, tx))
     batch = parallel.shard_tasks(case.batch, parallel.task_mesh(count))
-    return step, devices.placed(state, flags), batch
-
-
-def device_flags(count: int, options: argparse.Namespace) -> argparse.Namespace:
-    """What `experiments.devices` reads, for `count` devices of this process."""
-    flags = argparse.ArgumentParser()
-    devices.add_flags(flags)
-    return flags.parse_args(["--parallel", options.parallel, "--devices", str(count)])
+    return step, placement.place(state), batch
 
 
 def with_efficiency(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -101,7 +114,7 @@ def with_efficiency(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
-def model(name: str, options: argparse.Namespace) -> list[dict[str, Any]]:
+def model(name: str, options: Options) -> list[dict[str, Any]]:
     """Compute and communication of a step on many accelerators, on paper.
 
     A ring of P devices sends `2 (P - 1) / P` times the gradient's bytes through each of them, in
@@ -132,38 +145,32 @@ def model(name: str, options: argparse.Namespace) -> list[dict[str, Any]]:
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Rows of equal keys as text."""
-    head = "".join(f"{name:>22}" for name in rows[0])
-    lines = [
-        "".join(f"{f'{v:,.4g}' if isinstance(v, float) else v:>22}" for v in row.values())
-        for row in rows
-    ]
-    return "\n".join([head, *lines])
+    return as_table(
+        [
+            {name: f"{v:,.4g}" if isinstance(v, float) else str(v) for name, v in row.items()}
+            for row in rows
+        ]
+    )
 
 
 @in_a_sentence
 def main(arguments: list[str] | None = None) -> int:
     """Measure, print, draw."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.scaling",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = parser.add_argument
-    add("--case", nargs="+", choices=list(CASES), default=["sinusoid_maml", "prototypes"])
-    add("--devices", type=int, nargs="+", default=[1, 2, 4, 8], help="numbers of them")
-    add("--parallel", choices=("pmap", "shard"), default="shard")
-    add("--tasks", type=int, help="on each device; in all, as many as the most devices then have")
-    add("--inner-steps", type=int, default=1, help="of the cases that descend")
-    add("--seconds", type=float, default=2.0, help="for each row")
-    add("--out", type=Path, default=Path("runs/scaling"))
-    options = parse(parser, arguments)
-    options.devices = sorted(set(options.devices))
-    devices.start(device_flags(options.devices[-1], options))
-    options.out.mkdir(parents=True, exist_ok=True)
+    options = parse(Options, arguments, experiment="scaling", description=__doc__)
+    counts = sorted(set(options.devices))
+    start(Devices(options.parallel, counts[-1]))
+    begin(options.out, go_on=options.resume)
     rows = []
     for name in options.case:
         for kind in ("weak", "strong"):
-            rows += [measure(name, kind, count, options) for count in options.devices]
+            for count in counts:
+                rows.append(
+                    measured_once(
+                        options.out / "rows.jsonl",
+                        [name, kind, count, max(counts), *(getattr(options, each) for each in KEY)],
+                        partial(measure, name, kind, count, options),
+                    )
+                )
     rows = with_efficiency(rows)
     on_paper = [row for name in options.case for row in model(name, options)]
     document = {
@@ -173,10 +180,10 @@ def main(arguments: list[str] | None = None) -> int:
         "model": on_paper,
         "accelerator": ACCELERATOR._asdict(),
     }
-    write_json(options.out / "result.json", document)
+    head = f"{jax.device_count()} devices ({document['device']}), {options.parallel}:"
+    text = "\n".join([head, table(rows), "\nOn paper:", table(on_paper)])
     plots.scaling(rows, options.out / "scaling.png")
-    print(f"{jax.device_count()} devices ({document['device']}), {options.parallel}:")
-    print(table(rows), "\nOn paper:", table(on_paper), sep="\n")
+    report(document, text, path=options.out / "result.json", as_json=options.json)
     return 0
 
 

@@ -3,13 +3,13 @@
 Claim: after five inner steps MAML has at most a tenth of the error of a network that was trained
   on all tasks pooled and then fine-tuned, whatever step size that one is given.
 Command: python -m experiments.sinusoid
-Expected: the table in experiments/README.md.
+Expected: the table in experiments/sinusoids/RESULTS.md.
 Time: about ten minutes on 2 CPU cores; `--learner maml transfer` alone, one.
 """
 
-import argparse
 import math
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +18,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments import devices, plots
-from experiments.command_line import in_a_sentence, parse
-from experiments.documents import numbers, plus_minus, write_json
-from experiments.regressors import INNER_STEPS, error, errors, predictions, rivals
-from experiments.training_loop import cache_compilations, resume, skip_faults, train
-from jaxmeta import (
-    TrainState,
-    make_step,
-    meta_objective,
-    sample_tasks,
-    scan_steps,
-    tasks,
-    training,
-)
+from experiments.common.command_line import as_settings, flag, in_a_sentence, parse
+from experiments.common.documents import numbers, plus_minus, report
+from experiments.common.documents import table as as_table
+from experiments.common.placement import Devices, Placement, device_flags, start
+from experiments.common.run import Training, begin, run
+from experiments.common.training_loop import cache_compilations, skip_faults
+from experiments.sinusoids import plots
+from experiments.sinusoids.learners import INNER_STEPS, error, errors, predictions, rivals
+from jaxmeta import TrainState, meta_objective, sample_tasks, tasks
 from jaxmeta.evaluation import interval95
 
 MOST_STEPS = 100
@@ -40,35 +35,47 @@ SHOWN = (0, 1, 2, 5, 10, 20, 50, 100)
 TEST_RATES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05)
 
 
-def train_rival(name: str, options: argparse.Namespace) -> tuple[TrainState, float]:
+@dataclass(frozen=True)
+class Options:
+    """The command line."""
+
+    learner: tuple[str, ...] = flag(tuple(rivals()), choices=tuple(rivals()))
+    steps: int = flag(10_000, "outer steps")
+    tasks_per_step: int = 25
+    eval_tasks: int = 1000
+    seed: int = 0
+    resume: bool = flag(False, "go on from the states in --out")
+    json: bool = flag(False, "print result.json to standard output")
+    out: Path = flag(Path("runs/sinusoid"), "folder for all that is written")
+    placement: Devices = device_flags()
+
+
+def train_rival(
+    name: str, options: Options, placement: Placement | None = None
+) -> tuple[TrainState, float]:
     """Meta-train one learner; seconds included."""
-    rival, out = rivals()[name], options.out
-    learner, key = rival.build(), jax.random.key(options.seed)
-    sampler = tasks.sinusoids()
+    rival = rivals()[name]
+    learner = rival.build()
     loss_fn = rival.loss_fn and rival.loss_fn(options.steps)
     # A descent from a start that nobody has learnt yet may end anywhere, infinity included.
     adam = optax.adam(optax.cosine_decay_schedule(rival.rate, max(1, options.steps)))
     tx = skip_faults(optax.chain(optax.clip_by_global_norm(10.0), adam))
-    step = make_step(loss_fn or meta_objective(learner, error), tx)
-    chunk = math.gcd(options.steps, 500)
-    run = scan_steps(step, sampler, num_steps=chunk, tasks_per_step=options.tasks_per_step)
-    state, seconds_before = training.init(learner, tx, key, sampler(key)), 0.0
-    config = {each: getattr(options, each) for each in ("steps", "seed", "tasks_per_step")}
-    if options.resume:
-        state, seconds_before = resume(state, name=name, config=config, out=out)
-    return train(
-        devices.compiled(run, options),
-        devices.placed(state, options),
+    loss_fn = loss_fn or meta_objective(learner, error)
+    return run(
+        Training(learner, loss_fn, tasks.sinusoids(), tx),
         name=name,
-        config=config,
+        config={each: getattr(options, each) for each in ("steps", "seed", "tasks_per_step")},
+        seed=options.seed,
         num_steps=options.steps,
-        out=out,
-        seconds_before=seconds_before,
-        log_every=chunk,
+        tasks_per_step=options.tasks_per_step,
+        out=options.out,
+        go_on=options.resume,
+        placement=placement,
+        log_every=math.gcd(options.steps, 500),
     )
 
 
-def judge(name: str, theta: Any, options: argparse.Namespace) -> dict[str, Any]:
+def judge(name: str, theta: Any, options: Options) -> dict[str, Any]:
     """Mean and interval over the test tasks, which are the same for every learner."""
     rival, row = rivals()[name], {}
     sampler = tasks.sinusoids(queries=50)
@@ -92,19 +99,17 @@ def judge(name: str, theta: Any, options: argparse.Namespace) -> dict[str, Any]:
 
 def table(rows: list[dict[str, Any]]) -> str:
     """The error after some numbers of inner steps, and the least of all, as text."""
-    lines = [f"{'learner':<22}" + "".join(f"{f'{k} steps':>10}" for k in SHOWN)]
-    lines[0] += f"{'least':>18}{'at':>5}{'seconds':>9}"
+    lines = []
     for row in rows:
         means, last = numbers(row["error"]), len(row["error"])
         best = int(np.where(np.isfinite(means), means, np.inf).argmin())
         known = {k for k in SHOWN if 1 < last > k and np.isfinite(means[k])}
-        shown = [f"{means[k]:>10.4f}" if k in known else f"{'-':>10}" for k in SHOWN]
+        cells = {f"{k} steps": f"{means[k]:.4f}" if k in known else "-" for k in SHOWN}
         least = plus_minus(means[best], numbers(row["ci95"])[best], scale=1.0, digits=4)
-        at = best if last > 1 and np.isfinite(means[best]) else "-"
-        lines.append(
-            f"{row['learner']:<22}{''.join(shown)}{least:>18}{at:>5}{row['seconds']:>9.0f}"
-        )
-    return "\n".join(lines)
+        at = str(best) if last > 1 and np.isfinite(means[best]) else "-"
+        cells |= {"least": least, "at": at, "seconds": f"{row['seconds']:.0f}"}
+        lines.append({"learner": row["learner"]} | cells)
+    return as_table(lines)
 
 
 def verdict(rows: list[dict[str, Any]]) -> str:
@@ -122,7 +127,7 @@ def verdict(rows: list[dict[str, Any]]) -> str:
     )
 
 
-def draw(rows: list[dict[str, Any]], thetas: dict[str, Any], options: argparse.Namespace) -> None:
+def draw(rows: list[dict[str, Any]], thetas: dict[str, Any], options: Options) -> None:
     """The curves, and one test task as the first learners of the list see it."""
     task = sample_tasks(tasks.sinusoids(), jax.random.key(options.seed + 2), 1)
     task = jax.tree.map(lambda leaf: leaf[0], task)
@@ -142,44 +147,29 @@ def draw(rows: list[dict[str, Any]], thetas: dict[str, Any], options: argparse.N
 @in_a_sentence
 def main(arguments: list[str] | None = None) -> int:
     """Train, judge, print and draw."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.sinusoid",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    names = list(rivals())
-    parser.add_argument("--learner", nargs="+", choices=names, default=names)
-    parser.add_argument("--steps", type=int, default=10_000, help="outer steps")
-    parser.add_argument("--tasks-per-step", type=int, default=25)
-    parser.add_argument("--eval-tasks", type=int, default=1000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--resume", action="store_true", help="go on from the states in --out")
-    parser.add_argument("--out", type=Path, default=Path("runs/sinusoid"))
-    devices.add_flags(parser)
-    options = parse(parser, arguments)
-    devices.start(options)
-    options.out.mkdir(parents=True, exist_ok=True)
+    options = parse(Options, arguments, experiment="sinusoid", description=__doc__)
+    placement = start(options.placement)
+    begin(options.out, go_on=options.resume)
     leads = jax.process_index() == 0
-    if leads and not options.resume:
-        (options.out / "metrics.jsonl").write_text("")
     rows, thetas = [], {}
     for name in dict.fromkeys(options.learner):
-        state, seconds = train_rival(name, options)
+        state, seconds = train_rival(name, options, placement)
         thetas[name] = state.theta
         if leads:
             rows.append(judge(name, state.theta, options) | {"seconds": seconds})
     if leads:
-        report(rows, thetas, options)
-    devices.wait_for_all(options)
+        conclude(rows, thetas, options)
+    placement.wait()
     return 0
 
 
-def report(rows: list[dict[str, Any]], thetas: dict[str, Any], options: argparse.Namespace) -> None:
+def conclude(rows: list[dict[str, Any]], thetas: dict[str, Any], options: Options) -> None:
     """Write, draw and print the results."""
-    write_json(options.out / "result.json", {"config": vars(options), "results": rows})
     draw(rows, thetas, options)
-    print(f"Squared error on {options.eval_tasks} unseen tasks, ten support rows each:")
-    print(table(rows), verdict(rows), sep="\n")
+    head = f"Squared error on {options.eval_tasks} unseen tasks, ten support rows each:"
+    text = "\n".join([head, table(rows), verdict(rows)])
+    document = {"config": as_settings(options), "results": rows}
+    report(document, text, path=options.out / "result.json", as_json=options.json)
 
 
 if __name__ == "__main__":

@@ -4,13 +4,13 @@ Claim: trained on a prior alone, the emitted model has a lower log-loss on table
   the mixture of fits that it starts from.
 Command: python -m experiments.tabular_pretrain
 Expected: loss on validation tasks of the prior below that of the start. The weights that ship are
-  in `jaxmeta/weights/tabular.ckpt`, the settings that gave them inside.
+  in `jaxmeta/tabular/weights/tabular.ckpt`, the settings that gave them inside.
 Time: 110 to 130 tasks a second on a CPU core; Ctrl-C, and `--resume`, at any time. Several
   devices share each step.
 """
 
-import argparse
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,30 +19,49 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments import devices
-from experiments.command_line import check_finite, in_a_sentence, parse
-from experiments.documents import plus_minus, write_json
-from experiments.tabular_tables import load_tasks
-from experiments.training_loop import cache_compilations, resume, skip_faults, train
+from experiments.common.command_line import check_finite, flag, in_a_sentence, parse
+from experiments.common.documents import plus_minus, report
+from experiments.common.placement import Devices, Placement, device_flags, start
+from experiments.common.run import Training, begin, run
+from experiments.common.training_loop import cache_compilations, skip_faults
+from experiments.tabular.tables import load_tasks
 from jaxmeta import (
     MetaLearner,
     Task,
+    TrainState,
     checkpoint,
     evaluate,
-    learners,
     losses,
-    make_step,
     meta_objective,
     paired_difference,
-    scan_steps,
     sparsity,
-    tasks,
-    training,
 )
+from jaxmeta.tabular import meta_net, prior
 
 ROWS, QUERIES, FEW = 100, 64, 12
 SETTINGS = ("seed", "steps", "tasks_per_step", "rows", "rate", "average", "eta")
 """What the weights depend on, and are shipped with."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """The command line."""
+
+    steps: int = flag(4000, "outer steps in all")
+    tasks_per_step: int = 16
+    chunk: int = flag(8, "tasks whose gradient is taken at once")
+    scan: int = flag(10, "outer steps in one call")
+    rows: int = flag(ROWS, "the most support rows")
+    rate: float = flag(3e-3, "of Adam")
+    average: float = flag(0.995, "decay of the average of theta")
+    eta: float = flag(1e-4, "weight of the L1 norm of w")
+    eval_tasks: int = 1000
+    data_dir: str | None = flag(None, "real tables to validate on; none by default")
+    seed: int = 0
+    resume: bool = flag(False, "go on from the state in --out")
+    json: bool = flag(False, "print result.json to standard output")
+    out: Path = flag(Path("runs/tabular_pretrain"), "folder for all that is written")
+    placement: Devices = device_flags()
 
 
 class Average(NamedTuple):
@@ -65,7 +84,7 @@ def running_average(decay: float) -> optax.GradientTransformation:
     )
 
 
-def optimiser(options: argparse.Namespace) -> optax.GradientTransformation:
+def optimiser(options: Options) -> optax.GradientTransformation:
     """Adam: a short rise, a constant rate, a fall over the last third; then the average."""
     rise, fall = min(200, options.steps // 10), options.steps // 3
     rate = optax.join_schedules(
@@ -80,7 +99,7 @@ def optimiser(options: argparse.Namespace) -> optax.GradientTransformation:
     return optax.chain(skip_faults(adam), running_average(options.average))
 
 
-def averaged(state: training.TrainState) -> Any:
+def averaged(state: TrainState) -> Any:
     """theta to ship: its running average."""
     return state.opt_state[-1].theta
 
@@ -97,31 +116,30 @@ def objective(learner: MetaLearner, eta: float):
     )
 
 
-def pretrain(options: argparse.Namespace) -> tuple[training.TrainState, float]:
+def pretrain(options: Options, placement: Placement) -> tuple[TrainState, float]:
     """The state after `--steps` outer steps, and the seconds they took."""
-    learner, key, tx = learners.tabular(), jax.random.key(options.seed), optimiser(options)
-    sampler = tasks.tabular_prior(rows=options.rows, queries=QUERIES)
-    step = make_step(objective(learner, options.eta), tx, tasks_per_chunk=options.chunk)
-    run = scan_steps(step, sampler, num_steps=options.scan, tasks_per_step=options.tasks_per_step)
-    state, seconds = training.init(learner, tx, key, sampler(key)), 0.0
-    config = {each: getattr(options, each) for each in ("seed", "eta", "tasks_per_step")}
-    settings = {"name": "tabular", "config": config, "out": options.out}
-    if options.resume:
-        state, seconds = resume(state, **settings)
-    return train(
-        devices.compiled(run, options),
-        devices.placed(state, options),
-        **settings,
+    learner = meta_net.tabular()
+    sampler = prior.tabular_prior(rows=options.rows, queries=QUERIES)
+    return run(
+        Training(learner, objective(learner, options.eta), sampler, optimiser(options)),
+        name="tabular",
+        config={each: getattr(options, each) for each in ("seed", "eta", "tasks_per_step")},
+        seed=options.seed,
         num_steps=options.steps,
-        seconds_before=seconds,
+        tasks_per_step=options.tasks_per_step,
+        out=options.out,
+        go_on=options.resume,
+        placement=placement,
         log_every=options.scan,
+        steps_per_call=options.scan,
+        tasks_per_chunk=options.chunk,
     )
 
 
-def validate(theta: Any, options: argparse.Namespace) -> dict[str, Any]:
+def validate(theta: Any, options: Options) -> dict[str, Any]:
     """On tasks of the prior that were not trained on: trained against untrained, the same tasks."""
-    learner = learners.tabular()
-    sampler = tasks.tabular_prior(rows=options.rows, queries=256)
+    learner = meta_net.tabular()
+    sampler = prior.tabular_prior(rows=options.rows, queries=256)
     key = jax.random.key(options.seed + 1)
     start = learner.init(key, sampler(key))
     ours, theirs = (
@@ -146,12 +164,10 @@ def validate(theta: Any, options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def validate_on_tables(
-    theta: Any, found: list[Task], options: argparse.Namespace
-) -> dict[str, float]:
+def validate_on_tables(theta: Any, found: list[Task], options: Options) -> dict[str, float]:
     """Mean log-loss over real tables, one split each: trained, untrained, and with few terms."""
     batch = jax.tree.map(lambda *leaves: np.stack(leaves), *found)
-    learner = learners.tabular()
+    learner = meta_net.tabular()
 
     @jax.jit
     def mean_loss(theta: Any, num_terms: jax.Array) -> jax.Array:
@@ -173,67 +189,44 @@ def validate_on_tables(
     }
 
 
-def report(
-    state: training.TrainState, seconds: float, tables: list[Task], options: argparse.Namespace
-) -> None:
+def conclude(state: TrainState, seconds: float, tables: list[Task], options: Options) -> None:
     """Write the weights, and what they do on tasks and tables that were not trained on."""
     theta, settings = averaged(state), {each: getattr(options, each) for each in SETTINGS}
     check_finite(theta, f"The average of theta over {options.steps} outer steps")
-    checkpoint.save(options.out / "tabular.ckpt", theta, {**settings, "seconds": seconds})
+    about = {**settings, "seconds": seconds, "features": meta_net.FEATURES}
+    checkpoint.save(options.out / "tabular.ckpt", theta, about)
     result = validate(theta, options) | {"seconds": seconds, "config": settings}
     if tables:
         result["tables"] = validate_on_tables(theta, tables, options)
     # All processes validate, which takes them equally long; the first one writes.
     if jax.process_index() > 0:
         return
-    write_json(options.out / "result.json", result)
     gain = plus_minus(result["difference"], result["ci95"], scale=1.0, digits=4)
-    print(
+    lines = [
         f"Log-loss on {result['num_tasks']} tasks of the prior: {result['log_loss']:.4f}, "
         f"untrained {result['untrained']:.4f}, difference {gain}; "
         f"{state.step * options.tasks_per_step} tasks in {seconds:.0f} s."
-    )
+    ]
     if tables:
         real = result["tables"]
-        print(
+        lines.append(
             f"On {real['num_sets']} real tables: {real['log_loss']:.4f}, untrained "
             f"{real['untrained']:.4f}, with {FEW} terms {real['few_terms']:.4f}."
         )
+    path = options.out / "result.json"
+    report(result, "\n".join(lines), path=path, as_json=options.json)
 
 
 @in_a_sentence
 def main(arguments: list[str] | None = None) -> int:
     """Train, validate, and write the weights."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.tabular_pretrain",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--steps", type=int, default=4000, help="outer steps in all")
-    parser.add_argument("--tasks-per-step", type=int, default=16)
-    parser.add_argument(
-        "--chunk", type=int, default=8, help="tasks whose gradient is taken at once"
-    )
-    parser.add_argument("--scan", type=int, default=10, help="outer steps in one call")
-    parser.add_argument("--rows", type=int, default=ROWS, help="the most support rows")
-    parser.add_argument("--rate", type=float, default=3e-3, help="of Adam")
-    parser.add_argument(
-        "--average", type=float, default=0.995, help="decay of the average of theta"
-    )
-    parser.add_argument("--eta", type=float, default=1e-4, help="weight of the L1 norm of w")
-    parser.add_argument("--eval-tasks", type=int, default=1000)
-    parser.add_argument("--data-dir", help="real tables to validate on; none by default")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--resume", action="store_true", help="go on from the state in --out")
-    parser.add_argument("--out", type=Path, default=Path("runs/tabular_pretrain"))
-    devices.add_flags(parser)
-    options = parse(parser, arguments)
-    devices.start(options)
-    options.out.mkdir(parents=True, exist_ok=True)
+    options = parse(Options, arguments, experiment="tabular_pretrain", description=__doc__)
+    placement = start(options.placement)
+    begin(options.out, go_on=options.resume)
     tables = load_tasks(options.data_dir, rows=options.rows) if options.data_dir else []
-    state, seconds = pretrain(options)
-    report(state, seconds, tables, options)
-    devices.wait_for_all(options)
+    state, seconds = pretrain(options, placement)
+    conclude(state, seconds, tables, options)
+    placement.wait()
     return 0
 
 

@@ -11,71 +11,83 @@ More:
   python -m experiments.throughput --compare --peer-python ~/torch/bin/python
 """
 
-import argparse
-import os
-import platform
 import statistics
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments import comparison, hand_written, plots
-from experiments.command_line import in_a_sentence, parse
-from experiments.documents import write_json
-from experiments.throughput_tables import ratios, read_rows, regressions, table
-from experiments.workloads import CASES, Case, shared_out
+from experiments.common.command_line import flag, in_a_sentence, parse
+from experiments.common.documents import measured_once, report
+from experiments.common.run import begin
+from experiments.timing import hand_written, peer_process, plots
+from experiments.timing.machine import machine, seconds_of
+from experiments.timing.tables import ratios, read_rows, regressions, table
+from experiments.timing.workloads import CASES, Case, shared_out
 from jaxmeta import TrainState, make_step, training
 
-CONTESTANTS = ("jax_vmap", *comparison.LIBRARIES)
+CONTESTANTS = ("jax_vmap", *peer_process.LIBRARIES)
+STDOUT = Path("-")
+KEY = ("tasks_per_chunk", "dtype", "devices", "seconds", "rounds", "contestants", "seed")
 
 
-def seconds_of(call: Callable[[], Any], budget: float, most: int = 200) -> list[float]:
-    """Durations of a call, repeated for `budget` seconds, twice at the least."""
-    times: list[float] = []
-    while len(times) < 2 or (sum(times) < budget and len(times) < most):
-        start = time.perf_counter()
-        jax.block_until_ready(call())
-        times.append(time.perf_counter() - start)
-    return times
+@dataclass(frozen=True)
+class Options:
+    """The command line."""
+
+    case: tuple[str, ...] = flag(tuple(CASES), choices=tuple(CASES))
+    meta_batch: tuple[int, ...] | None = flag(None, "tasks of an outer step")
+    inner_steps: tuple[int, ...] | None = None
+    tasks_per_chunk: int | None = flag(None, "by default the library chooses")
+    dtype: Literal["float32", "bfloat16"] = flag("float32", "of products")
+    devices: int = flag(1, "devices that share the tasks of a batch")
+    seconds: float = flag(1.0, "of each step in each round")
+    rounds: int = flag(3, "nothing is trained: these are the steps", "--rounds", "--steps")
+    compare: tuple[str, ...] | None = flag(
+        None,
+        "other libraries to time on the same arrays, all by default; those that are not installed, "
+        "or have no such learner, are left out",
+        nargs="*",
+        choices=CONTESTANTS,
+    )
+    peer_python: str = flag(sys.executable, "a Python that has those libraries")
+    seed: int = flag(0, "of theta")
+    resume: bool = flag(False, "go on from the rows in --out")
+    json: Path | None = flag(
+        None,
+        "where the rows go, by default OUT/throughput.json; alone, they are printed as well",
+        nargs="?",
+        const=STDOUT,
+    )
+    baseline: Path | None = flag(None, "a file of an earlier run; slower rows make the exit code 1")
+    out: Path = flag(Path("runs/throughput"), "folder for all that is written")
+
+    @property
+    def contestants(self) -> tuple[str, ...]:
+        """The libraries to compare with: a bare `--compare` means all."""
+        return CONTESTANTS if self.compare == () else self.compare or ()
 
 
-def machine(dtype: Any) -> dict[str, Any]:
-    """What the numbers were measured on, with its peaks: of a matrix product, and of a copy."""
-    square = jnp.ones((2048, 2048), dtype)
-    product = jax.jit(lambda a: a @ a)
-    long = jnp.ones(2**26, jnp.float32)
-    add = jax.jit(lambda a: a + 1.0)
-    jax.block_until_ready((product(square), add(long)))
-    return {
-        "device": jax.devices()[0].device_kind,
-        "devices": jax.device_count(),
-        "cpu": platform.processor() or platform.machine(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
-        "jax": jax.__version__,
-        "python": platform.python_version(),
-        "peak_gflops": 2 * 2048**3 / min(seconds_of(lambda: product(square), 1.0)) / 1e9,
-        "gbytes_per_s": 2 * long.nbytes / min(seconds_of(lambda: add(long), 1.0)) / 1e9,
-    }
-
-
-def measure(name: str, num_tasks: int, steps: int, options: argparse.Namespace) -> dict[str, Any]:
+def measure(
+    name: str, num_tasks: int, steps: int, options: Options, peaks: dict[str, Any]
+) -> dict[str, Any]:
     """One row: the library's step and all others take turns on the same arrays.
 
     Raises:
       ValueError: if their first losses differ.
     """
-    case = shared_out(CASES[name](num_tasks, steps, options.dtype), options.devices)
+    case = shared_out(CASES[name](num_tasks, steps, jnp.dtype(options.dtype)), options.devices)
     tx = optax.adam(1e-3)
     task = jax.tree.map(lambda leaf: leaf[0], case.batch)
-    state = training.init(case.learner, tx, jax.random.key(0), task)
+    state = training.init(case.learner, tx, jax.random.key(options.seed), task)
     step = make_step(case.loss_fn, tx, tasks_per_chunk=options.tasks_per_chunk)
     start = time.perf_counter()
     program = jax.jit(step).lower(state, case.batch).compile()
@@ -83,11 +95,13 @@ def measure(name: str, num_tasks: int, steps: int, options: argparse.Namespace) 
     row["compile_s"] = time.perf_counter() - start
     losses = {"library": program(state, case.batch)[1]["task_loss"]}
     turns = {"library": partial(seconds_of, lambda: program(state, case.batch))}
-    if options.dtype == jnp.float32:
+    if options.dtype == "float32":
         for who, call in hand_written_calls(name, steps, case, tx, state, options).items():
             losses[who], turns[who] = call()[2], partial(seconds_of, call)
-    libraries = [who for who in options.compare or () if who in comparison.LIBRARIES]
-    with comparison.peers(name, steps, case, state.theta, libraries, options.peer_python) as peers:
+    libraries = [who for who in options.contestants if who in peer_process.LIBRARIES]
+    with peer_process.peers(
+        name, steps, case, state.theta, libraries, options.peer_python
+    ) as peers:
         for who, peer in peers.items():
             losses[who], turns[who] = peer.first["loss"], peer.seconds_of
         for who, loss in losses.items():
@@ -97,7 +111,7 @@ def measure(name: str, num_tasks: int, steps: int, options: argparse.Namespace) 
         for _ in range(options.rounds):
             for who, turn in turns.items():
                 times[who] += turn(options.seconds)
-    return row | statistics_of(times, case, program, options) | inner_loop(case, state, task)
+    return row | statistics_of(times, case, program, peaks) | inner_loop(case, state, task)
 
 
 def hand_written_calls(name: str, steps: int, case: Case, tx, state: TrainState, options):
@@ -119,13 +133,13 @@ def hand_written_calls(name: str, steps: int, case: Case, tx, state: TrainState,
     sizes = {options.tasks_per_chunk} if options.tasks_per_chunk else {1, num_tasks}
     ours = [call(task_loss, size) for size in sizes]
     calls = {"hand": min(ours, key=lambda each: min(seconds_of(each, 0.3)))}
-    if "jax_vmap" in (options.compare or ()):
+    if "jax_vmap" in options.contestants:
         plain = hand_written.task_loss_of(name, steps, hand_written.plain_convolution)
         calls["jax_vmap"] = call(plain, num_tasks)
     return calls
 
 
-def statistics_of(times, case: Case, program, options: argparse.Namespace) -> dict[str, Any]:
+def statistics_of(times, case: Case, program, peaks: dict[str, Any]) -> dict[str, Any]:
     """What the durations and the compiled program say."""
     ms = 1e3 * np.asarray(times["library"])
     median, num_tasks = float(np.median(ms)), len(case.batch.query.mask)
@@ -139,7 +153,7 @@ def statistics_of(times, case: Case, program, options: argparse.Namespace) -> di
         "flops_by_hand": case.flops,
         # Both counts take the body of a loop once: their ratio is what means something.
         "flops_per_byte": cost["flops"] / cost["bytes accessed"] if cost else None,
-        "share_of_peak": case.flops / median / 1e6 / options.machine["peak_gflops"],
+        "share_of_peak": case.flops / median / 1e6 / peaks["peak_gflops"],
         "peak_mb": (memory.temp_size_in_bytes + memory.argument_size_in_bytes) / 1e6,
     }
     medians = {who: 1e3 * statistics.median(seconds) for who, seconds in times.items()}
@@ -164,41 +178,7 @@ def inner_loop(case: Case, state: TrainState, task: Any) -> dict[str, float]:
     }
 
 
-def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.throughput",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = parser.add_argument
-    add("--case", nargs="+", choices=list(CASES), default=list(CASES))
-    add("--meta-batch", type=int, nargs="+", help="tasks of an outer step")
-    add("--inner-steps", type=int, nargs="+")
-    add("--tasks-per-chunk", type=int, help="by default the library chooses")
-    add("--dtype", choices=("float32", "bfloat16"), default="float32", help="of products")
-    add("--devices", type=int, default=1, help="devices that share the tasks of a batch")
-    add("--seconds", type=float, default=1.0, help="of each step in each round")
-    add("--rounds", type=int, default=3)
-    add(
-        "--compare",
-        nargs="*",
-        choices=CONTESTANTS,
-        help="other libraries to time on the same arrays, all by default; those that are not "
-        "installed, or have no such learner, are left out",
-    )
-    add("--peer-python", default=sys.executable, help="a Python that has those libraries")
-    add("--json", type=Path, help="where the rows go; by default OUT/throughput.json")
-    add("--baseline", type=Path, help="a file of an earlier run; slower rows make the exit code 1")
-    add("--out", type=Path, default=Path("runs/throughput"))
-    options = parse(parser, arguments)
-    options.dtype = jnp.dtype(options.dtype)
-    if options.compare == []:
-        options.compare = CONTESTANTS
-    return options
-
-
-def measure_all(options: argparse.Namespace) -> list[dict[str, Any]]:
+def measure_all(options: Options, peaks: dict[str, Any]) -> list[dict[str, Any]]:
     """A row for each case, number of tasks and number of inner steps that was asked for."""
     rows = []
     for name in options.case:
@@ -206,33 +186,41 @@ def measure_all(options: argparse.Namespace) -> list[dict[str, Any]]:
         counts = options.inner_steps if usual.inner_steps != (0,) else None
         for num_tasks in options.meta_batch or usual.meta_batches:
             for steps in counts or usual.inner_steps:
-                rows.append(measure(name, num_tasks, steps, options))
+                row = measured_once(
+                    options.out / "rows.jsonl",
+                    [name, num_tasks, steps, *(getattr(options, each) for each in KEY)],
+                    partial(measure, name, num_tasks, steps, options, peaks),
+                )
+                rows.append(row)
                 if steps:
                     rows[-1]["inner_steps_per_s"] = steps * rows[-1]["tasks_per_s"]
-                sys.stderr.write(table(rows[-1:]).splitlines()[1] + "\n")
+                sys.stderr.write(table(rows[-1:]) + "\n")
     return rows
 
 
 @in_a_sentence
 def main(arguments: list[str] | None = None) -> int:
     """Measure, print, draw, compare."""
-    options = parse_arguments(arguments)
-    options.out.mkdir(parents=True, exist_ok=True)
+    options = parse(Options, arguments, experiment="throughput", description=__doc__)
+    begin(options.out, go_on=options.resume)
     before = read_rows(options.baseline) if options.baseline else None
-    options.machine = machine(options.dtype)
-    rows = measure_all(options)
-    document = {"machine": options.machine, "dtype": options.dtype, "rows": rows}
-    write_json(options.json or options.out / "throughput.json", document)
-    plots.roofline(rows, options.machine, options.out / "throughput.png")
-    print("Peak of a matrix product {peak_gflops:.0f} GFLOP/s".format(**options.machine), end="")
-    print(", of a copy {gbytes_per_s:.1f} GB/s".format(**options.machine))
-    print(table(rows))
-    if options.compare:
-        print("\nTimes as long as this library takes:\n" + ratios(rows))
-    if before is None:
-        return 0
-    slower = regressions(rows, before)
-    print("\n".join(slower) or f"No row is slower than in {options.baseline}.")
+    peaks = machine(jnp.dtype(options.dtype))
+    rows = measure_all(options, peaks)
+    document = {"machine": peaks, "dtype": options.dtype, "rows": rows}
+    plots.roofline(rows, peaks, options.out / "throughput.png")
+    lines = [
+        f"Peak of a matrix product {peaks['peak_gflops']:.0f} GFLOP/s, "
+        f"of a copy {peaks['gbytes_per_s']:.1f} GB/s",
+        table(rows),
+    ]
+    if options.contestants:
+        lines += ["\nTimes as long as this library takes:", ratios(rows)]
+    slower = regressions(rows, before or [])
+    if before is not None:
+        lines.append("\n".join(slower) or f"No row is slower than in {options.baseline}.")
+    printed = options.json == STDOUT
+    path = options.json if options.json and not printed else options.out / "throughput.json"
+    report(document, "\n".join(lines), path=path, as_json=printed)
     return 1 if slower else 0
 
 

@@ -4,34 +4,32 @@ Claim: with a labelling rule for each task every meta-learner is right on more t
   samples, and the hypernetwork still is at a tenth of its weights; with random labels, the
   control, nothing can be learnt and the interval holds 50%.
 Command: python -m experiments.two_tasks
-Expected: the table in experiments/README.md.
+Expected: the table in experiments/sinusoids/RESULTS.md.
 Time: about a minute on 2 CPU cores.
 """
 
-import argparse
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
 import optax
 
-from experiments.command_line import check_finite, in_a_sentence, parse
-from experiments.documents import plus_minus, write_json
-from experiments.training_loop import cache_compilations
+from experiments.common.command_line import as_settings, flag, in_a_sentence, parse
+from experiments.common.documents import plus_minus, report, table
+from experiments.common.run import Training, begin, run
+from experiments.common.training_loop import cache_compilations
 from jaxmeta import (
     Evaluation,
     MetaLearner,
     evaluate,
     learners,
     losses,
-    make_step,
     meta_objective,
     networks,
-    scan_steps,
     sparsity,
     tasks,
-    training,
     transforms,
 )
 
@@ -56,64 +54,72 @@ def all_learners() -> dict[str, MetaLearner]:
     }
 
 
-def train_and_judge(
-    learner: MetaLearner, *, rule: bool, steps: int, seed: int, num_tasks: int
-) -> Evaluation:
+@dataclass(frozen=True)
+class Options:
+    """The command line."""
+
+    learner: tuple[str, ...] = flag(tuple(all_learners()), choices=tuple(all_learners()))
+    steps: int = flag(1000, "outer steps of each training")
+    eval_tasks: int = 1000
+    seed: int = 0
+    resume: bool = flag(False, "go on from the states in --out")
+    json: bool = flag(False, "print result.json to standard output")
+    out: Path = flag(Path("runs/two_tasks"), "folder for all that is written")
+
+
+def train_and_judge(name: str, options: Options, *, rule: bool) -> Evaluation:
     """Meta-train on the two tasks, judge on fresh samples of them.
 
     Raises:
       Diverged: if training ends with a theta that is not finite.
     """
-    sampler = tasks.two_tasks(rule=rule)
-    key = jax.random.key(seed)
-    tx = optax.adam(optax.cosine_decay_schedule(1e-2, max(1, steps)))
-    state = training.init(learner, tx, key, sampler(key))
-    if state.theta and steps:
+    learner, sampler, theta = all_learners()[name], tasks.two_tasks(rule=rule), {}
+    if name != "nearest_neighbour":
+        tx = optax.adam(optax.cosine_decay_schedule(1e-2, max(1, options.steps)))
         objective = meta_objective(learner, losses.cross_entropy, sparsity.l1, eta=ETA)
-        step = make_step(objective, tx)
-        run = jax.jit(scan_steps(step, sampler, num_steps=steps, tasks_per_step=8))
-        state, _ = run(state)
-        check_finite(state.theta, f"A learner, after {steps} outer steps,")
-    return evaluate(
-        learner, state.theta, sampler, key=jax.random.key(seed + 1), num_tasks=num_tasks
-    )
+        labels = "rule" if rule else "random"
+        state, _ = run(
+            Training(learner, objective, sampler, tx),
+            name=f"{name.replace(', ', '-').rstrip('%')}-{labels}",
+            config={"steps": options.steps, "seed": options.seed},
+            seed=options.seed,
+            num_steps=options.steps,
+            tasks_per_step=8,
+            out=options.out,
+            go_on=options.resume,
+            steps_per_call=max(1, options.steps),
+        )
+        theta = state.theta
+    key = jax.random.key(options.seed + 1)
+    return evaluate(learner, theta, sampler, key=key, num_tasks=options.eval_tasks)
 
 
 @in_a_sentence
 def main(arguments: list[str] | None = None) -> int:
     """Print and write the table."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.two_tasks",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    names = list(all_learners())
-    parser.add_argument("--learner", nargs="+", choices=names, default=names)
-    parser.add_argument("--steps", type=int, default=1000)
-    parser.add_argument("--eval-tasks", type=int, default=1000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=Path("runs/two_tasks"))
-    options = parse(parser, arguments)
-    options.out.mkdir(parents=True, exist_ok=True)
+    options = parse(Options, arguments, experiment="two_tasks", description=__doc__)
+    begin(options.out, go_on=options.resume)
     rows: list[dict[str, Any]] = []
-    print(f"{'labels':<8}{'learner':<20}{'accuracy on fresh samples %':>28}{'density':>9}")
     for rule in (True, False):
         for name in options.learner:
-            learner = all_learners()[name]
-            result = train_and_judge(
-                learner,
-                rule=rule,
-                steps=options.steps,
-                seed=options.seed,
-                num_tasks=options.eval_tasks,
-            )
-            accuracy = plus_minus(result.mean, result.ci95)
-            labels = "rule" if rule else "random"
-            print(f"{labels:<8}{name:<20}{accuracy:>28}{result.density:>9.3f}", flush=True)
-            row = {"labels": labels, "learner": name, "accuracy": result.mean, "ci95": result.ci95}
-            row |= {"density": result.density, "num_tasks": result.num_tasks, "seed": options.seed}
+            result = train_and_judge(name, options, rule=rule)
+            row = {"labels": "rule" if rule else "random", "learner": name}
+            row |= {"accuracy": result.mean, "ci95": result.ci95, "density": result.density}
+            row |= {"num_tasks": result.num_tasks, "seed": options.seed}
             rows.append(row | {"inductive": True})
-    write_json(options.out / "result.json", {"config": vars(options), "results": rows})
+    text = table(
+        [
+            {
+                "labels": row["labels"],
+                "learner": row["learner"],
+                "accuracy on fresh samples %": plus_minus(row["accuracy"], row["ci95"]),
+                "density": f"{row['density']:.3f}",
+            }
+            for row in rows
+        ]
+    )
+    document = {"config": as_settings(options), "results": rows}
+    report(document, text, path=options.out / "result.json", as_json=options.json)
     return 0
 
 

@@ -1,7 +1,13 @@
 """jaxmeta: meta-learning as three pure functions, in JAX."""
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from jaxmeta import (
+    _deprecations,
     checkpoint,
+    datasets,
+    evaluation,
     export,
     inner,
     learners,
@@ -18,7 +24,10 @@ from jaxmeta.objective import meta_objective
 from jaxmeta.training import make_step, sample_tasks, scan_steps
 from jaxmeta.types import Examples, MetaLearner, Network, Task, TrainState
 
-__version__ = "0.1.0"
+if TYPE_CHECKING:
+    from jaxmeta import tabular
+
+__version__ = "0.2.0.dev0"
 
 __all__ = [
     "Evaluation",
@@ -28,7 +37,9 @@ __all__ = [
     "Task",
     "TrainState",
     "checkpoint",
+    "datasets",
     "evaluate",
+    "evaluation",
     "export",
     "inner",
     "learners",
@@ -41,7 +52,20 @@ __all__ = [
     "sample_tasks",
     "scan_steps",
     "sparsity",
+    "tabular",
     "tasks",
     "training",
     "transforms",
 ]
+
+_deprecations.keep_old_modules()
+
+
+def __getattr__(name: str) -> Any:
+    if name == "tabular":  # Of use to those who fit tables; the others need not wait for it.
+        return importlib.import_module("jaxmeta.tabular")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

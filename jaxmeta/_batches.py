@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxmeta._validation import as_numpy, check_task, is_known, listening, violations
 from jaxmeta.types import PyTree, Task
-from jaxmeta.validation import as_numpy, check_task, is_known, listening, violations
 
 _STACK = "jax.tree.map(lambda *leaves: jnp.stack(leaves), *tasks)"
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxmeta._jax_compat import eval_jaxpr
 from jaxmeta.types import PyTree
 
 _MOST = 32
@@ -69,7 +70,7 @@ def _without_closure(
     """The function compiled, with what it closes over as an argument."""
     traced, shapes = jax.make_jaxpr(function, return_shape=True)(*args)
     constants, jaxpr, structure = place(traced.consts), traced.jaxpr, jax.tree.structure(shapes)
-    program = jax.jit(lambda constants, leaves: jax.core.eval_jaxpr(jaxpr, constants, *leaves))
+    program = jax.jit(lambda constants, leaves: eval_jaxpr(jaxpr, constants, *leaves))
 
     def run(*args: PyTree) -> PyTree:
         return structure.unflatten(program(constants, jax.tree.leaves(args)))

@@ -83,7 +83,16 @@ def parameters(w: PyTree) -> list[Array]:
 
 
 def map_parameters(function: Callable[..., Any], w: PyTree, *rest: PyTree) -> PyTree:
-    """`function` of every leaf that is a parameter; the others as they are."""
+    """Apply a function to every leaf that is a parameter; the others stay as they are.
+
+    Args:
+      function: `(leaf, *others) -> leaf`.
+      w: any tree.
+      rest: further trees, of the same shape or with it as a prefix, whose parts go to `function`.
+
+    Returns:
+      A tree of the shape of `w`.
+    """
     return jax.tree.map(
         lambda chosen, leaf, *others: function(leaf, *others) if chosen else leaf,
         parameter_mask(w),

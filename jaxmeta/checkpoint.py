@@ -20,10 +20,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxmeta._files import remove_left_aside, write_atomically
 from jaxmeta._tree import Variables
-from jaxmeta.files import remove_left_aside, write_atomically
+from jaxmeta._validation import check_positive
 from jaxmeta.types import PyTree
-from jaxmeta.validation import check_positive
+
+__all__ = [
+    "Damaged",
+    "newest_first",
+    "read_config",
+    "restore",
+    "restore_newest",
+    "save",
+    "save_newest",
+    "versions",
+]
 
 _FORMAT = 1
 Config = dict[str, Any]

@@ -1,20 +1,54 @@
 """Masked losses and metrics of one task: `(z, y, mask) -> scalar`, a mean over the real rows."""
 
 import math
+from typing import TYPE_CHECKING
 
 import jax.numpy as jnp
 import optax
 
 from jaxmeta._absent import is_absent
+from jaxmeta._deprecations import renamed
 from jaxmeta._precision import as_one_dtype, wide
+from jaxmeta._validation import check_labels
 from jaxmeta.types import Array
-from jaxmeta.validation import check_labels
+
+__all__ = [
+    "accuracy",
+    "answerable",
+    "cross_entropy",
+    "gaussian_nll",
+    "masked_mean",
+    "mean_squared_error",
+]
+
+if not TYPE_CHECKING:  # a checker knows the names of today alone
+    __getattr__ = renamed(
+        __name__,
+        {
+            "gaussian": "jaxmeta.losses.gaussian_nll",
+            "squared_error": "jaxmeta.losses.mean_squared_error",
+        },
+    )
 
 _HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
 
 
 def masked_mean(values: Array, mask: Array) -> Array:
-    """Mean of `values [N]` over the rows where `mask [N]` is 1; zero where there is none."""
+    """The mean over the rows that are real; zero where there is none.
+
+    Args:
+      values: `[N]`; those of padded rows may be anything.
+      mask: `[N]`, 1 for a real row, 0 for padding.
+
+    Returns:
+      A scalar `[]`, in float32 or wider.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxmeta import losses
+      >>> print(losses.masked_mean(jnp.array([1.0, 3.0, jnp.nan]), jnp.array([1.0, 1.0, 0.0])))
+      2.0
+    """
     values = wide(values)
     mask = mask.astype(values.dtype)
     # `where`, not a product: a padded row may hold anything, infinities included.
@@ -23,13 +57,16 @@ def masked_mean(values: Array, mask: Array) -> Array:
 
 
 def answerable(z: Array, y: Array, mask: Array) -> Array:
-    """The mask `[N]` without the rows that could not be right: the task has no such class.
+    """The mask without the rows that could not be right, because the task has no such class.
 
     Args:
       z: logits `[N, C]` as the learners of this library give them, which mark the classes that no
         support row has; anything else is answerable.
       y: classes `[N]`; targets `[N, D]` are all answerable.
-      mask: `[N]`, 1 for a real row.
+      mask: `[N]`, 1 for a real row, 0 for padding.
+
+    Returns:
+      The mask `[N]`, zero in these rows as well.
     """
     if y.ndim != 1 or z.ndim != 2:
         return mask
@@ -39,12 +76,27 @@ def answerable(z: Array, y: Array, mask: Array) -> Array:
 
 
 def cross_entropy(z: Array, y: Array, mask: Array) -> Array:
-    """Cross-entropy in nats of logits `z [N, C]` against classes `y [N]`.
+    """The cross-entropy in nats of logits against classes, averaged over the real rows.
 
-    Rows of a class that the task has no support row of are left out, see `answerable`.
+    Rows of a class that no support row of the task has are left out, see `answerable`.
+
+    Args:
+      z: logits `[N, C]`.
+      y: classes `[N]`, in 0..C-1 where the mask is 1.
+      mask: `[N]`, 1 for a real row, 0 for padding.
+
+    Returns:
+      A scalar `[]`.
 
     Raises:
       ValueError: for other shapes, labels outside 0..C-1 or a mask that is neither 0 nor 1.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxmeta import losses
+      >>> z, y = jnp.array([[2.0, 0.0], [0.0, 0.0]]), jnp.array([0, -1])
+      >>> print(f"{losses.cross_entropy(z, y, jnp.array([1.0, 0.0])):.3f}")
+      0.127
     """
     check_labels(z, y, mask, name="cross_entropy")
     mask = answerable(z, y, mask)
@@ -52,14 +104,31 @@ def cross_entropy(z: Array, y: Array, mask: Array) -> Array:
     return masked_mean(optax.softmax_cross_entropy_with_integer_labels(wide(z), labels), mask)
 
 
-def squared_error(z: Array, y: Array, mask: Array) -> Array:
-    """Squared error of `z [N, D]` against `y [N, D]`, averaged over D and the rows.
+def mean_squared_error(z: Array, y: Array, mask: Array) -> Array:
+    """The squared error of predictions, averaged over the targets of a row and the real rows.
 
-    Further columns of `z [N, 2 D]`, a predicted spread, are not read.
+    Args:
+      z: predictions `[N, D]`, or `[N, 2 D]`, of which the second half, a predicted spread,
+        is not read.
+      y: targets `[N, D]`.
+      mask: `[N]`, 1 for a real row, 0 for padding.
+
+    Returns:
+      A scalar `[]`, in the square of the targets' unit.
+
+    Raises:
+      ValueError: for other shapes.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxmeta import losses
+      >>> z, y = jnp.array([[1.0], [2.0]]), jnp.array([[0.0], [5.0]])
+      >>> print(losses.mean_squared_error(z, y, jnp.ones(2)))
+      5.0
     """
     if y.ndim != 2 or z.shape not in (y.shape, (len(y), 2 * y.shape[1])):
         raise ValueError(
-            f"squared_error compares z [N, D], or [N, 2 D] with a spread, with y [N, D], got "
+            f"mean_squared_error compares z [N, D], or [N, 2 D] with a spread, with y [N, D], got "
             f"{z.shape} and {y.shape}; give the learner as many outputs as there are targets."
         )
     _check_mask(mask, y)
@@ -69,17 +138,32 @@ def squared_error(z: Array, y: Array, mask: Array) -> Array:
     return masked_mean(jnp.square(error).mean(axis=-1), mask)
 
 
-def gaussian(z: Array, y: Array, mask: Array) -> Array:
-    """Negative log-likelihood in nats of `y [N, D]`, summed over D, averaged over the rows.
-
-    `z [N, 2 D]` holds the means and then the logarithms of the standard deviations:
+def gaussian_nll(z: Array, y: Array, mask: Array) -> Array:
+    """The negative log-likelihood in nats, summed over the targets, averaged over the real rows.
 
         sum over d of (y_d - mean_d)^2 / (2 std_d^2) + log std_d + log(2 pi) / 2
+
+    Args:
+      z: `[N, 2 D]`, the means and then the logarithms of the standard deviations.
+      y: targets `[N, D]`.
+      mask: `[N]`, 1 for a real row, 0 for padding.
+
+    Returns:
+      A scalar `[]`.
+
+    Raises:
+      ValueError: for other shapes.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxmeta import losses
+      >>> print(f"{losses.gaussian_nll(jnp.zeros((1, 2)), jnp.zeros((1, 1)), jnp.ones(1)):.3f}")
+      0.919
     """
     if y.ndim != 2 or z.shape != (len(y), 2 * y.shape[1]):
         raise ValueError(
-            f"gaussian needs z [N, 2 D], means and then log standard deviations, for y [N, D], got "
-            f"{z.shape} and {y.shape}; neural_process predicts both."
+            f"gaussian_nll needs z [N, 2 D], means and then log standard deviations, for y [N, D], "
+            f"got {z.shape} and {y.shape}; neural_process predicts both."
         )
     _check_mask(mask, y)
     z, y = as_one_dtype(wide(z), wide(y))
@@ -91,12 +175,27 @@ def gaussian(z: Array, y: Array, mask: Array) -> Array:
 
 
 def accuracy(z: Array, y: Array, mask: Array) -> Array:
-    """Share of rows whose largest logit in `z [N, C]` is class `y [N]`; NaN if logits are NaN.
+    """The share of the real rows whose largest logit is that of their class.
 
-    Rows of a class that the task has no support row of are left out, see `answerable`.
+    Rows of a class that no support row of the task has are left out, see `answerable`.
+
+    Args:
+      z: logits `[N, C]`.
+      y: classes `[N]`, in 0..C-1 where the mask is 1.
+      mask: `[N]`, 1 for a real row, 0 for padding.
+
+    Returns:
+      A scalar `[]` in [0, 1]; NaN if a real row has a logit that is NaN.
 
     Raises:
       ValueError: for other shapes, labels outside 0..C-1 or a mask that is neither 0 nor 1.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxmeta import losses
+      >>> z, y = jnp.array([[2.0, 0.0], [0.0, 1.0]]), jnp.array([0, 0])
+      >>> print(losses.accuracy(z, y, jnp.ones(2)))
+      0.5
     """
     check_labels(z, y, mask, name="accuracy")
     right = (jnp.argmax(z, axis=-1) == y).astype(jnp.float32)

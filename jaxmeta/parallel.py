@@ -20,7 +20,7 @@ each runs the same program, which begins with
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -28,8 +28,28 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxmeta.sharing import TASK_AXIS, check_divides
+from jaxmeta._collectives import TASK_AXIS, check_divides
+from jaxmeta._deprecations import renamed
 from jaxmeta.types import PyTree
+
+__all__ = [
+    "TASK_AXIS",
+    "all_gather_map",
+    "pmap_step",
+    "replicate",
+    "shard_step",
+    "shard_tasks",
+    "task_mesh",
+    "unreplicate",
+]
+
+if not TYPE_CHECKING:  # a checker knows the names of today alone
+    __getattr__ = renamed(
+        __name__,
+        {
+            "gathered": "jaxmeta.parallel.all_gather_map",
+        },
+    )
 
 
 def task_mesh(num_devices: int | None = None) -> Mesh:
@@ -37,6 +57,9 @@ def task_mesh(num_devices: int | None = None) -> Mesh:
 
     Args:
       num_devices: how many devices, the first ones; by default all, of all processes.
+
+    Returns:
+      A mesh of one axis, named `TASK_AXIS`.
 
     Raises:
       ValueError: if there are not so many.
@@ -57,7 +80,7 @@ def pmap_step(step: Callable[..., Any], devices: Sequence[jax.Device] | None = N
     Args:
       step: `(state, tasks) -> (state, metrics)` as `make_step` returns, or `state -> (state,
         metrics)` as `scan_steps` does. A step of your own has to average over the axis
-        `sharing.TASK_AXIS` by itself.
+        `TASK_AXIS` by itself.
       devices: which devices; by default all of this process.
 
     Returns:
@@ -128,12 +151,18 @@ def shard_step(step: Callable[..., Any], mesh: Mesh):
     return jax.jit(parallel_step, donate_argnums=0)
 
 
-def gathered(function: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
+def all_gather_map(function: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
     """A function of every task, on the devices of a mesh, its results gathered on each of them.
 
     Args:
       function: `(theta, tasks) -> results`, with the leading axis T of the tasks.
       mesh: as for `shard_step`, and theta and tasks are placed on it as there.
+
+    Returns:
+      The same function; every device holds the results of all T tasks.
+
+    Raises:
+      ValueError: for a mesh of several axes.
     """
 
     def share(theta: PyTree, tasks: PyTree) -> PyTree:
@@ -146,9 +175,17 @@ def gathered(function: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
 
 
 def replicate(state: PyTree, mesh: Mesh | None = None) -> PyTree:
-    """A copy of a state on every device of a mesh, by default of this process.
+    """Copy a state to every device of a mesh.
 
-    With several processes each gives the same state.
+    Args:
+      state: the state to copy; with several processes each gives the same one.
+      mesh: as for `shard_step`; by default all devices of this process.
+
+    Returns:
+      The state, replicated over the mesh.
+
+    Raises:
+      ValueError: for a mesh of several axes.
     """
     mesh = _mesh(jax.local_devices()) if mesh is None else _one_axis(mesh)
     return _place(state, NamedSharding(mesh, P()))
@@ -167,8 +204,11 @@ def shard_tasks(tasks: PyTree, mesh: Mesh) -> PyTree:
         every process.
       mesh: as for `shard_step`.
 
+    Returns:
+      The batch, its leading axis sharded over the mesh.
+
     Raises:
-      ValueError: if the devices do not divide T.
+      ValueError: for a mesh of several axes, or if the devices do not divide T.
     """
     mesh = _one_axis(mesh)
     _check_shared(tasks, mesh.size)

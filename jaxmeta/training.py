@@ -1,6 +1,5 @@
 """The meta-optimisation phase: outer steps that move theta, as pure functions of a TrainState."""
 
-import functools
 import inspect
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -9,19 +8,29 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxmeta import faults, optimisers, sharing
+from jaxmeta import _collectives, _nonfinite, _optax
 from jaxmeta._batches import check_batch, classes_read
+from jaxmeta._chunking import chooser, chunk_size, in_chunks
 from jaxmeta._tree import merge, parameter_mask, split
+from jaxmeta._validation import check_task
 from jaxmeta.types import Array, LossFn, MetaLearner, PyTree, Sampler, Task, TrainState
-from jaxmeta.validation import check_task
+
+__all__ = [
+    "StepKeys",
+    "chunk_size",
+    "init",
+    "make_step",
+    "sample_tasks",
+    "scan_steps",
+    "step_keys",
+]
 
 Metrics = dict[str, Array]
 Step = Callable[[TrainState, Task], tuple[TrainState, Metrics]]
-Gradient = Callable[[PyTree, Task, Array, Array], tuple[PyTree, Metrics]]
-"""`(theta, tasks, keys, step) -> (gradient, metrics)`, means over the tasks."""
+Gradient = Callable[[PyTree, Task, Array, Array], tuple[PyTree, Metrics, Array]]
+"""`(theta, tasks, keys, step) -> (gradient, metrics, share)`: means over the tasks, in which bad
+ones count as zeros, and the share of the good ones."""
 
-_TOO_SMALL_TO_MATTER = 2**20
-_CACHE_BYTES = 12 * 2**20
 _MEAN_LOSS = "the mean loss, for the optimiser"
 
 
@@ -44,6 +53,9 @@ def init(
         from which the keys of every step follow.
       task: one task (no leading axis), for its shapes.
 
+    Returns:
+      theta, the optimiser's state, the root key and step 0.
+
     Raises:
       ValueError: if the task is malformed.
     """
@@ -51,7 +63,7 @@ def init(
     init_key, root_key = jax.random.split(key)
     theta = learner.init(init_key, task)
     moving, _ = split(theta, parameter_mask(theta))
-    return TrainState(theta, optimisers.init(tx, moving), root_key, jnp.zeros((), jnp.int32))
+    return TrainState(theta, _optax.init(tx, moving), root_key, jnp.zeros((), jnp.int32))
 
 
 def step_keys(state: TrainState) -> StepKeys:
@@ -63,7 +75,7 @@ def make_step(
     loss_fn: LossFn,
     tx: optax.GradientTransformation,
     *,
-    tasks_per_chunk: int | None = None,
+    tasks_per_chunk: int | str | None = None,
     on_bad_task: str | None = None,
 ) -> Step:
     """One outer step: the mean gradient over a batch of tasks, handed to an optax optimiser.
@@ -74,9 +86,10 @@ def make_step(
       tx: the optimiser that `init` was given. One that asks for the loss (`value`, `grad`,
         `value_fn`) is given that of the whole batch.
       tasks_per_chunk: tasks whose gradient is computed at once; the batch is gone through in
-        chunks, and the result is the same in less memory. By default `chunk_size` chooses.
+        chunks, and the result is the same in less memory. By default `chunk_size` chooses from
+        the shapes; "auto" measures, once for each shape, which takes seconds of compilation.
       on_bad_task: what to do about a task whose loss or gradient is NaN or infinite, as it is
-        where the support set holds NaN. `"mask"`: its weight is zero, the means are over the
+        where the support set holds NaN. `"skip"`: its weight is zero, the means are over the
         others, and the metrics count it as `bad_tasks`; where all are bad the gradient is NaN,
         which `optax.apply_if_finite` around `tx` skips. `"raise"`: an error (of jax, where the
         step is compiled). By default nobody looks; the other two take the gradients of the tasks
@@ -85,64 +98,73 @@ def make_step(
     Returns:
       `(state, tasks) -> (state, metrics)`; `tasks` has a leading axis T, the metrics are means
       over it. Pure: wrap it in `jax.jit`, or `scan_steps`, or in a wrapper of `parallel`: where an
-      axis named `sharing.TASK_AXIS` is mapped over, `tasks` are one device's share of the batch,
+      axis named `parallel.TASK_AXIS` is mapped over, `tasks` are one device's share of the batch,
       and all devices take the one step of the whole batch.
 
     Raises:
-      ValueError: for another `on_bad_task`; when the step is traced, if the chunks do not
-        divide T, if the optimiser asks for more than there is, or for a list of tasks or a single
-        one; when it is called and not traced, also for tasks that are not well-formed: labels that
-        are no class, NaN, a mask of other numbers than 0 and 1.
+      ValueError: for another `on_bad_task` or word for `tasks_per_chunk`; when the step is
+        traced, if the chunks do not divide T, if the optimiser asks for more than there is, or for
+        a list of tasks or a single one; when it is called and not traced, also for tasks that are
+        not well-formed: labels that are no class, NaN, a mask of other numbers than 0 and 1.
 
-    Examples:
-      >>> step = jax.jit(make_step(meta_objective(learner, losses.cross_entropy), tx))
-      >>> state, metrics = step(state, tasks)
+    Example:
+      >>> import jax, optax
+      >>> import jaxmeta as jm
+      >>> learner, tx = jm.learners.prototypes(jm.networks.mlp([8]), ways=2), optax.adam(1e-3)
+      >>> sampler = jm.tasks.two_tasks(shots=10)
+      >>> batch = jm.training.sample_tasks(sampler, jax.random.key(0), 4)
+      >>> first = jax.tree.map(lambda leaf: leaf[0], batch)
+      >>> state = jm.training.init(learner, tx, jax.random.key(1), first)
+      >>> step = jax.jit(jm.make_step(jm.meta_objective(learner, jm.losses.cross_entropy), tx))
+      >>> state, metrics = step(state, batch)
     """
-    faults.check_mode(on_bad_task)
-    takes_step = "step" in inspect.signature(loss_fn).parameters
-
-    def loss_at(theta: PyTree, task: Task, key: Array, step: Array) -> tuple[Array, Metrics]:
-        return loss_fn(theta, task, key, **({"step": step} if takes_step else {}))
+    on_bad_task = _nonfinite.check_mode(on_bad_task)
+    loss_at = _given_step(loss_fn)
+    choose_size = chooser(tasks_per_chunk)
 
     def step(state: TrainState, tasks: Task) -> tuple[TrainState, Metrics]:
+        def loss_of(task: Task):
+            return loss_at(state.theta, task, state.key, state.step)
+
         # What to do about tasks that hold NaN is for `on_bad_task` to say, if it is given.
-        loss_of = functools.partial(loss_at, state.theta, key=state.key, step=state.step)
         _check_tasks(tasks, loss_of, finite=on_bad_task is None)
         moving, fixed = split(state.theta, parameter_mask(state.theta))
 
         def loss_of_task(moving: PyTree, task: Task, key: Array, step: Array):
             return loss_at(merge(moving, fixed), task, key, step)
 
-        reads = optimisers.reads(tx, state.opt_state, moving)
+        reads = _optax.reads(tx, state.opt_state, moving)
         gradient = _mean_gradient(loss_of_task, on_bad_task, reads.value or reads.value_fn)
-        num_tasks = jax.tree.leaves(tasks)[0].shape[0] * sharing.num_shares()
-        keys = sharing.split_for_share(step_keys(state).noise, num_tasks)
-        size = tasks_per_chunk
-        if size is None:
-            size = chunk_size(gradient, moving, tasks, keys, state.step)
+        num_tasks = jax.tree.leaves(tasks)[0].shape[0] * _collectives.num_devices()
+        keys = _collectives.split_key_for_device(step_keys(state).noise, num_tasks)
+        mean_gradient = in_chunks(gradient, choose_size, moving, tasks, keys, state.step)
 
         def means_at(moving: PyTree) -> tuple[PyTree, Metrics]:
-            means = _in_chunks(gradient, size, moving, tasks, keys, state.step)
-            grads, metrics, *share = sharing.mean_over_shares(means)
-            if not share:
+            grads, metrics, share = _collectives.pmean_over_tasks(mean_gradient(moving))
+            if on_bad_task is None:
                 return grads, metrics
             stop = on_bad_task == "raise"
-            return faults.over_good(
-                grads, metrics, *share, num_tasks=num_tasks, step=state.step, stop=stop
+            return _nonfinite.mean_over_finite(
+                grads, metrics, share, num_tasks=num_tasks, step=state.step, stop=stop
             )
 
         grads, metrics = means_at(moving)
         value = metrics.pop(_MEAN_LOSS, jnp.zeros(()))
-        value_fn = optimisers.with_gradient(
-            lambda moving: means_at(moving)[1][_MEAN_LOSS], means_at
-        )
-        updates, opt_state = optimisers.update(
+        value_fn = _optax.with_gradient(lambda moving: means_at(moving)[1][_MEAN_LOSS], means_at)
+        updates, opt_state = _optax.update(
             tx, grads, state.opt_state, moving, grad=grads, value=value, value_fn=value_fn
         )
-        theta = merge(optimisers.apply_updates(moving, updates), fixed)
+        theta = merge(_optax.apply_updates(moving, updates), fixed)
         return TrainState(theta, opt_state, state.key, state.step + 1), metrics
 
     return step
+
+
+def _given_step(loss_fn: LossFn) -> Callable[[PyTree, Task, Array, Array], tuple[Array, Metrics]]:
+    """The loss as a function of the outer step too, which a loss without `step` does not see."""
+    if "step" in inspect.signature(loss_fn).parameters:
+        return lambda theta, task, key, step: loss_fn(theta, task, key, step=step)
+    return lambda theta, task, key, step: loss_fn(theta, task, key)
 
 
 def _check_tasks(tasks: Any, loss_of: Callable[[Task], Any], *, finite: bool) -> None:
@@ -163,83 +185,25 @@ def _mean_gradient(loss_of_task, on_bad_task: str | None, with_loss: bool) -> Gr
         loss, metrics = loss_of_task(theta, task, key, step)
         return loss, metrics | ({_MEAN_LOSS: loss} if with_loss else {})
 
+    def usual(theta, tasks: Task, keys: Array, step: Array):
+        return *jax.grad(mean_loss, has_aux=True)(theta, tasks, keys, step), jnp.ones(())
+
     if on_bad_task is None:
-        return jax.grad(mean_loss, has_aux=True)
-    return faults.masked_gradient(mean_loss, reporting)
-
-
-def _in_chunks(gradient: Gradient, size: int, theta: PyTree, tasks: Task, keys: Array, step: Array):
-    """The mean of `gradient` over chunks of `size` tasks."""
-    num_tasks = len(keys)
-    if size == num_tasks:
-        return gradient(theta, tasks, keys, step)
-    if size < 1 or num_tasks % size:
-        raise ValueError(f"Chunks of tasks_per_chunk={size} do not divide {num_tasks} tasks.")
-    num_chunks = num_tasks // size
-    chunks = jax.tree.map(
-        lambda leaf: leaf.reshape(num_chunks, size, *leaf.shape[1:]), (tasks, keys)
-    )
-    first = jax.tree.map(lambda leaf: leaf[0], chunks)
-    total = jax.tree.map(_zeros, jax.eval_shape(gradient, theta, *first, step))
-
-    def add(total: PyTree, chunk: tuple[Task, Array]) -> tuple[PyTree, None]:
-        return jax.tree.map(jnp.add, total, gradient(theta, *chunk, step)), None
-
-    total, _ = jax.lax.scan(add, total, chunks)
-    return jax.tree.map(lambda leaf: leaf / num_chunks, total)
-
-
-def _zeros(like: jax.ShapeDtypeStruct) -> Array:
-    """Under `shard_map` they differ over the same mesh axes as what will be added to them."""
-    axes = tuple(getattr(like.manual_axis_type, "varying", ()))
-    zeros = jnp.zeros(like.shape, like.dtype)
-    return jax.lax.pcast(zeros, axes, to="varying") if axes else zeros
-
-
-def chunk_size(gradient: Gradient, theta: PyTree, tasks: Task, keys: Array, step: Array) -> int:
-    """Tasks whose gradient fits the memory that is fast to reach: a divisor of T.
-
-    Compiles the gradient and reads what the program would allocate, unless all is small, or
-    `shard_map` has typed it for a mesh, outside of which it is no program. On CPU the bound is a
-    cache's size: beyond it many tasks at once cost more time, not less. On an accelerator it is a
-    quarter of its memory.
-    """
-    num_tasks = len(keys)
-    on_mesh = any(jax.typeof(leaf).manual_axis_type.varying for leaf in jax.tree.leaves(tasks))
-    if on_mesh or num_tasks * _num_bytes(theta) + _num_bytes(tasks) < _TOO_SMALL_TO_MATTER:
-        return num_tasks
-    limits = jax.local_devices()[0].memory_stats() or {}
-    budget = limits["bytes_limit"] // 4 if "bytes_limit" in limits else _CACHE_BYTES
-    most = num_tasks
-    # One task is soon compiled and may be enough to know; of several, part of the memory is shared.
-    for count in (1, num_tasks):
-        some = jax.tree.map(lambda leaf, count=count: leaf[:count], (tasks, keys))
-        most = budget * count // max(1, _num_temporary_bytes(gradient, theta, *some, step))
-        if most <= 1:
-            return 1
-    return max(size for size in range(1, num_tasks + 1) if num_tasks % size == 0 and size <= most)
-
-
-def _num_temporary_bytes(function: Callable[..., PyTree], *args: PyTree) -> int:
-    """What `function`, compiled by itself, allocates beside arguments and results."""
-    program = jax.make_jaxpr(function)(*args)
-    given = jax.tree.map(_shape_of, (program.consts, jax.tree.leaves(args)))
-    run = jax.jit(lambda consts, args: jax.core.eval_jaxpr(program.jaxpr, consts, *args))
-    # Machine code of less quality takes half the time to make and the same memory to run.
-    usage = run.lower(*given).compile({"xla_backend_optimization_level": "0"}).memory_analysis()
-    return usage.temp_size_in_bytes if usage else 0
-
-
-def _shape_of(leaf: Array) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(jnp.shape(leaf), jax.typeof(leaf).dtype)
-
-
-def _num_bytes(tree: PyTree) -> int:
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in map(_shape_of, jax.tree.leaves(tree)))
+        return usual
+    return _nonfinite.grad_skipping_nonfinite(mean_loss, reporting)
 
 
 def sample_tasks(sampler: Sampler, key: Array, num_tasks: int) -> Task:
-    """A batch of `num_tasks` independent tasks, leading axis T."""
+    """Draw a batch of independent tasks.
+
+    Args:
+      sampler: `key -> Task`.
+      key: a typed key (`jax.random.key`), split into one for each task.
+      num_tasks: how many tasks T.
+
+    Returns:
+      One Task with a leading axis T on every leaf.
+    """
     return jax.vmap(sampler)(jax.random.split(key, num_tasks))
 
 
@@ -266,7 +230,7 @@ def scan_steps(
             raise ValueError(f"scan_steps needs {name} of 1 or more, got {count}.")
 
     def body(state: TrainState, _) -> tuple[TrainState, Metrics]:
-        keys = sharing.split_for_share(step_keys(state).sample, tasks_per_step)
+        keys = _collectives.split_key_for_device(step_keys(state).sample, tasks_per_step)
         return step(state, jax.vmap(sampler)(keys))
 
     def run(state: TrainState) -> tuple[TrainState, Metrics]:

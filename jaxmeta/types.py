@@ -9,7 +9,29 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 
+__all__ = [
+    "AdaptFn",
+    "Array",
+    "Examples",
+    "LossFn",
+    "MetaLearner",
+    "Metrics",
+    "Network",
+    "Penalty",
+    "Prox",
+    "PyTree",
+    "Sampler",
+    "Step",
+    "Task",
+    "TaskLoss",
+    "TrainState",
+    "Weight",
+    "Where",
+]
+
 Array = jax.Array
+"""An array of JAX, a traced one included."""
+
 PyTree = Any
 """Any nesting of tuples, lists, dicts and NamedTuples with arrays at the leaves."""
 
@@ -49,7 +71,9 @@ class AdaptFn(Protocol):
         *,
         description: PyTree = None,
         key: Array | None = None,
-    ) -> PyTree: ...
+    ) -> PyTree:
+        """Return `w` for one task."""
+        ...
 
 
 class MetaLearner(NamedTuple):
@@ -96,17 +120,29 @@ class TrainState(NamedTuple):
     step: Array
 
 
+Metrics = dict[str, Array]
+"""Scalars by name."""
+
 TaskLoss = Callable[[Array, Array, Array], Array]
-"""`(z, y, mask) -> scalar`: masked mean over the query rows."""
+"""`task_loss(z, y, mask) -> scalar`: a mean over the real rows; metrics have the same form."""
+
+LossFn = Callable[..., tuple[Array, Metrics]]
+"""`loss_fn(theta, task, key) -> (loss, metrics)` for one task; some are given the step as well."""
 
 Penalty = Callable[[PyTree], Array]
-"""`penalty(w) -> scalar`, summed over entries."""
+"""`penalty(w) -> scalar`: a sum over the entries."""
 
 Prox = Callable[[PyTree, float | Array], PyTree]
-"""`prox(w, step) -> w`: argmin_v 1/2 |v - w|^2 + step * penalty(v)."""
+"""`prox(w, step) -> v`: the least of `1/2 |v - w|^2 + step * penalty(v)` over v."""
 
 Sampler = Callable[[Array], Task]
-"""`sampler(key) -> Task`: one task, drawn as a pure function of the key."""
+"""`sampler(key) -> Task`: one task, a pure function of the key; `jax.vmap` makes batches."""
 
-LossFn = Callable[..., tuple[Array, dict[str, Array]]]
-"""`(theta, task, key) -> (loss, metrics)` for one task."""
+Step = Callable[[TrainState, Task], tuple[TrainState, Metrics]]
+"""`step(state, tasks) -> (state, metrics)`: one outer step on a batch of tasks."""
+
+Weight = float | Callable[[Array], Array]
+"""A number, or an optax schedule of the outer step."""
+
+Where = Callable[[PyTree], PyTree]
+"""`where(tree) -> tree of bools`, of the same shape or a prefix of it: which leaves are meant."""

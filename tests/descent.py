@@ -7,17 +7,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmeta import losses, meta_objective, networks
-from jaxmeta.learners.learned_init import learned_init
+from jaxmeta.learners._learned_init import learned_init
 from jaxmeta.transforms import fine_tune
 
 KEY = jax.random.key(0)
 START = learned_init(networks.mlp([6], activation=jnp.tanh))
-TUNED = functools.partial(fine_tune, START, losses.squared_error)
+TUNED = functools.partial(fine_tune, START, losses.mean_squared_error)
 
 
 def meta_gradient(learner, theta, task, key=None):
     """The gradient of the query loss after adaptation, as one vector."""
-    loss_fn = meta_objective(learner, losses.squared_error)
+    loss_fn = meta_objective(learner, losses.mean_squared_error)
     grad = jax.jit(jax.grad(lambda theta: loss_fn(theta, task, key)[0]))(theta)
     return jax.flatten_util.ravel_pytree(grad)[0]
 
@@ -27,7 +27,7 @@ def inner_gradient(w, task):
 
     def loss(body, head):
         z = START.predict(None, w._replace(body=body, head=head), task.support.x)
-        return losses.squared_error(z, task.support.y, task.support.mask)
+        return losses.mean_squared_error(z, task.support.y, task.support.mask)
 
     return jax.grad(loss, argnums=(0, 1))(w.body, w.head)
 
@@ -46,7 +46,7 @@ def descend_by_hand(theta, task, num_steps, rate, constant=lambda k: False):
 def gradient_by_hand(theta, task, *args, **options):
     def loss(theta):
         z = START.predict(theta, descend_by_hand(theta, task, *args, **options), task.query.x)
-        return losses.squared_error(z, task.query.y, task.query.mask)
+        return losses.mean_squared_error(z, task.query.y, task.query.mask)
 
     return jax.flatten_util.ravel_pytree(jax.jit(jax.grad(loss))(theta))[0]
 

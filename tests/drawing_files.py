@@ -9,6 +9,8 @@ import zlib
 
 import numpy as np
 
+from jaxmeta.datasets import read_drawings
+
 
 def write_zip(file, members, compression=zipfile.ZIP_DEFLATED):
     """Members are content by name, or pairs of these, where a name may come twice."""
@@ -68,3 +70,18 @@ def encode_png(samples, depth, colour, *, palette=b"", clear=b""):
 def blank(level):
     """A PNG of one grey level."""
     return encode_png(np.full((3, 3, 1), level), 8, 0)
+
+
+PLAIN = {"Greek/alpha/1.png": blank(0), "Greek/beta/1.png": blank(100)}
+
+
+def read_and_listen(path):
+    """`(the classes, what was said after the name of the path)`."""
+    with warnings.catch_warnings(record=True, action="always") as said:
+        data = read_drawings(path)
+    return data, "".join(str(one.message).removeprefix(str(path)) for one in said)
+
+
+def assert_equal(got, want):
+    for a, b in zip(got, want, strict=True):
+        np.testing.assert_array_equal(a, b)

@@ -1,22 +1,22 @@
 """A short training run that resumes, in a process of its own: to be killed, or to go on elsewhere.
 
-    python kill_worker.py OUT [--steps N] [--write-seconds S] [--parallel shard --devices 4 ...]
+    python -m tests.kill_worker --out OUT [--steps N] [--write-seconds S] [--parallel shard ...]
 
 It saves after each step, and takes S seconds for the write and for each rename of a save, so that
 a killer meets them.
 """
 
-import argparse
 import os
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import jax
 import optax
 
-from experiments import devices, training_loop
-from experiments.command_line import in_a_sentence
+from experiments.common import placement, training_loop
+from experiments.common.command_line import flag, in_a_sentence, parse
 from jaxmeta import (
     learners,
     losses,
@@ -52,15 +52,20 @@ def slow_down(seconds):
     os.fsync, Path.replace = slow_fsync, slow_replace
 
 
+@dataclass(frozen=True)
+class Options:
+    """The command line."""
+
+    out: Path = flag(Path(), "folder for all that is written", required=True)
+    steps: int = 100
+    write_seconds: float = 0.0
+    devices_flags: placement.Devices = placement.device_flags()
+
+
 @in_a_sentence
 def main(arguments=None):
-    parser = argparse.ArgumentParser()
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--steps", type=int, default=100)
-    parser.add_argument("--write-seconds", type=float, default=0.0)
-    devices.add_flags(parser)
-    options = parser.parse_args(arguments)
-    devices.start(options)
+    options = parse(Options, arguments, experiment="kill_worker", description=__doc__)
+    placed = placement.start(options.devices_flags)
     slow_down(options.write_seconds)
     training_loop._SAVE_EVERY_SECONDS = 0.0
     step = make_step(meta_objective(LEARNER, losses.cross_entropy), TX)
@@ -68,8 +73,8 @@ def main(arguments=None):
     settings = {"name": "toy", "config": {}, "out": options.out}
     state, _ = training_loop.resume(start(), **settings)
     training_loop.train(
-        devices.compiled(run, options),
-        devices.placed(state, options),
+        placed.compile(run),
+        placed.place(state),
         num_steps=options.steps,
         **settings,
     )

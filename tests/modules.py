@@ -62,7 +62,7 @@ NOISY = {
     "linen with a switch": LinenSwitch(),
     "nnx": networks.from_nnx(lambda rngs: Nnx(rngs)),
     "chain of linen": networks.chain(Linen(), networks.rms_norm()),
-    "linen in half precision": networks.in_precision(Linen(), jnp.bfloat16),
+    "linen in half precision": networks.mixed_precision(Linen(), jnp.bfloat16),
 }
 FLAX = NOISY | {
     "linen with counters": LinenCounts(),

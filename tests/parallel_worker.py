@@ -65,7 +65,7 @@ def smooth(z, y, mask):
 def run_masked(kind):
     """One step in which the devices have different numbers of bad tasks, by NaN in the support."""
     learner, tx = LEARNERS["gradient"], optax.sgd(0.1)
-    step = make_step(meta_objective(learner, losses.cross_entropy), tx, on_bad_task="mask")
+    step = make_step(meta_objective(learner, losses.cross_entropy), tx, on_bad_task="skip")
     state = training.init(learner, tx, jax.random.key(0), SAMPLER(jax.random.key(0)))
     batch = sample_tasks(SAMPLER, jax.random.key(5), NUM_TASKS)
     x = np.array(batch.support.x)

@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from zoo import CLASSIFIERS, logits
 
 from jaxmeta import (
     Examples,
@@ -20,6 +19,7 @@ from jaxmeta import (
     training,
 )
 from jaxmeta._absent import least
+from tests.zoo import CLASSIFIERS, logits
 
 KEY = jax.random.key(0)
 ZERO_SHOT = ["hypernet description"]  # it knows the classes from what the task is about

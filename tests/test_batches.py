@@ -169,15 +169,15 @@ def test_targets_without_a_metric_and_metrics_of_no_number(theta):
         query=task.query._replace(y=jax.nn.one_hot(task.query.y, 3)),
     )
     start = ridge.init(KEY, hot)
-    with pytest.raises(ValueError, match="metric=losses.squared_error"):
+    with pytest.raises(ValueError, match="metric=losses.mean_squared_error"):
         evaluate(ridge, start, stack(hot))
-    assert evaluate(ridge, start, stack(hot), metric=losses.squared_error).mean > 0
+    assert evaluate(ridge, start, stack(hot), metric=losses.mean_squared_error).mean > 0
     with pytest.raises(ValueError, match=r"metric returned an array of shape \(9,\)"):
         evaluate(LEARNER, theta, stack(task), metric=lambda z, y, mask: z.max(axis=1))
     with pytest.raises(ValueError, match=r"classes y \[N\]"):
         losses.accuracy(jnp.ones((9, 3)), hot.query.y, task.query.mask)
     with pytest.raises(ValueError, match="one number a row"):
-        losses.squared_error(jnp.ones((9, 3)), hot.query.y, task.query.mask[None])
+        losses.mean_squared_error(jnp.ones((9, 3)), hot.query.y, task.query.mask[None])
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,7 @@ def test_predict_refuses_what_adapt_refuses(build, x, message):
 
 
 @pytest.mark.parametrize("name", ["support labels from one", "a weight for a mask", "NaN in the s"])
-def test_checked_says_under_tracing_what_others_say_of_known_values(name, theta):
+def test_checked_says_under_tracing_what_eager_calls_say(name, theta):
     mistake = next(MISTAKES[each][0] for each in MISTAKES if each.startswith(name))
     task = mistake(good_task())
     mine = transforms.checked(LEARNER, name="mine")
@@ -231,7 +231,7 @@ def test_a_learner_of_ones_own_may_read_labels_as_it_likes():
     assert 0.0 <= evaluate(mine, jnp.zeros(()), stack(two), metric=right).mean <= 1.0
 
 
-def test_labels_that_a_metric_does_not_read_are_of_the_supports_classes(theta):
+def test_labels_no_metric_reads_are_of_the_supports_classes(theta):
     def confidence(z, y, mask):
         return losses.masked_mean(jax.nn.softmax(z).max(axis=1), mask)
 

@@ -63,7 +63,7 @@ def assert_same(got, want):
         np.testing.assert_array_equal(a, b)
 
 
-def test_a_train_state_comes_back_to_the_bit_with_its_configuration(state, path):
+def test_a_train_state_comes_back_to_the_bit(state, path):
     checkpoint.save(path, state, CONFIG)
     assert_same(checkpoint.restore(path, blank(state)), state)
     assert checkpoint.read_config(path) == CONFIG
@@ -85,7 +85,7 @@ def test_a_run_resumed_from_a_file_is_the_run_that_never_stopped(path):
     assert_same(resumed, whole)
 
 
-def test_storing_in_float16_halves_the_file_and_keeps_three_digits(path):
+def test_float16_halves_the_file_and_keeps_three_digits(path):
     theta = {
         "w": jax.random.normal(jax.random.key(0), (4000,)),
         "labels": jnp.arange(100_000, 100_003),
@@ -197,7 +197,7 @@ def test_an_interrupted_write_leaves_the_old_file_whole(path, monkeypatch, error
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
-def test_a_configuration_that_is_not_json_leaves_the_old_file_whole(path):
+def test_a_configuration_not_json_leaves_the_old_file_whole(path):
     checkpoint.save(path, start(), CONFIG)
     with pytest.raises(TypeError):
         checkpoint.save(path, start(seed=1), {"network": object()})
@@ -231,7 +231,7 @@ def test_the_newest_are_kept_and_the_newest_of_them_comes_back(path, keep):
 
 
 @pytest.mark.parametrize("damage", [cut, flip, lambda path: path.write_bytes(b"")])
-def test_before_a_damaged_one_the_one_before_it_is_used_with_a_warning(path, damage):
+def test_a_damaged_one_gives_way_to_the_one_before_it(path, damage):
     save_three(path)
     damage(path)
     with pytest.warns(UserWarning, match=r"state.msgpack .*damaged.* The one before it is used"):
@@ -244,7 +244,7 @@ def test_before_a_damaged_one_the_one_before_it_is_used_with_a_warning(path, dam
     assert_same(checkpoint.restore(path.with_name(path.name + ".2"), start()), start(seed=1))
 
 
-def test_where_all_are_damaged_or_there_is_none_a_sentence_says_so(path):
+def test_no_readable_checkpoint_is_said_in_a_sentence(path):
     with pytest.raises(ValueError, match="no checkpoint at .*state.msgpack"):
         checkpoint.restore_newest(path, start())
     checkpoint.save_newest(path, start(), CONFIG)
@@ -255,7 +255,7 @@ def test_where_all_are_damaged_or_there_is_none_a_sentence_says_so(path):
         checkpoint.save_newest(path, start(), CONFIG, keep=0)
 
 
-def test_another_learner_or_a_newer_format_is_no_damage_to_go_around(path):
+def test_another_learner_or_a_newer_format_is_no_damage(path):
     save_three(path)
     with pytest.raises(ValueError, match="another learner"):
         checkpoint.restore_newest(path, start(size=4))

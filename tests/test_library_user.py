@@ -95,6 +95,6 @@ def test_a_learner_of_the_users_own_is_three_functions():
     assert signal > noise  # the last two features are large and say nothing
 
 
-def test_everything_in_the_public_face_is_there_sorted_and_said_once():
+def test_the_public_face_is_whole_sorted_and_said_once():
     assert list(jaxmeta.__all__) == sorted(set(jaxmeta.__all__))
     assert all(hasattr(jaxmeta, name) for name in jaxmeta.__all__)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxmeta import Examples, Task, evaluate, learners, networks, tasks
+from jaxmeta import Examples, Task, datasets, evaluate, learners, networks, tasks
 
 KEY = jax.random.key(0)
 
@@ -16,7 +16,9 @@ KEY = jax.random.key(0)
 def image_sampler(seed, ways):
     images = np.random.default_rng(seed).integers(0, 256, (8, 4, 16, 16)).astype(np.uint8)
     names = tuple(map(str, range(8)))
-    data = tasks.ImageClasses(images, np.full(8, 4, np.int32), np.zeros(8, np.int32), ("g",), names)
+    data = datasets.ImageClasses(
+        images, np.full(8, 4, np.int32), np.zeros(8, np.int32), ("g",), names
+    )
     return tasks.episodes(data, ways=ways, queries=1)
 
 
@@ -25,7 +27,7 @@ def live_bytes():
     return sum(array.nbytes for array in jax.live_arrays())
 
 
-def test_evaluating_new_samplers_and_learners_leaves_nothing_behind():
+def test_evaluating_new_learners_leaves_nothing_behind():
     network, theta, seen, watched = networks.identity(), None, [], []
     for i in range(8):
         ways = 2 + i % 3
@@ -68,7 +70,7 @@ class Sampler:
         return Task(*[Examples(x, jnp.arange(3), jnp.ones(3))] * 2)
 
 
-def test_a_bound_method_is_a_sampler_that_is_compiled_once_and_let_go():
+def test_a_bound_method_as_sampler_is_compiled_once_and_let_go():
     mine, learner = Sampler(), learners.nearest_neighbour()
     for _ in range(2):
         assert evaluate(learner, {}, mine.draw, key=KEY, num_tasks=2).mean == 1.0

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxmeta import losses, meta_objective, sparsity
+from jaxmeta import learners, losses, meta_objective, networks, sparsity
 from jaxmeta.types import Examples, MetaLearner, Task
 
 # w = theta * (mean of x, 0) and z = x * w[0]: for the task below w = (6, 0) and z = (6, 12).
@@ -29,7 +29,7 @@ LEARNER = MetaLearner(lambda key, task: THETA, adapt, lambda theta, w, x: x * w[
 
 
 def objective(**kwargs):
-    return meta_objective(LEARNER, losses.squared_error, sparsity.l1, **kwargs)
+    return meta_objective(LEARNER, losses.mean_squared_error, sparsity.l1, **kwargs)
 
 
 @pytest.mark.parametrize(("alpha", "eta"), [(1.0, 0.0), (0.5, 0.1), (0.0, 2.0), (3, 1)])
@@ -43,7 +43,7 @@ def test_loss_is_alpha_times_task_loss_plus_eta_times_penalty(alpha, eta):
 
 
 def test_without_penalty_the_loss_is_the_task_loss():
-    loss, metrics = meta_objective(LEARNER, losses.squared_error)(THETA, TASK, None)
+    loss, metrics = meta_objective(LEARNER, losses.mean_squared_error)(THETA, TASK, None)
     np.testing.assert_allclose(loss, ERROR, rtol=1e-6)
     assert metrics["penalty"] == 0.0
 
@@ -65,7 +65,7 @@ def test_gradient_in_theta_flows_through_task_loss_and_penalty():
     np.testing.assert_allclose(grad, want, rtol=1e-6)
 
 
-def test_further_metrics_are_reported_by_name_on_the_real_query_rows():
+def test_further_metrics_are_reported_on_the_real_query_rows():
     def largest(z, y, mask):
         return jnp.where(mask > 0, z[:, 0], -jnp.inf).max()
 
@@ -84,7 +84,7 @@ def test_the_density_is_reported_unless_it_is_not_wanted():
 def test_a_metric_may_not_take_the_name_of_a_built_in_one(name):
     # Dropping the caller's metric in silence would report another number under its name.
     with pytest.raises(ValueError, match=name):
-        objective(metrics={name: losses.squared_error})
+        objective(metrics={name: losses.mean_squared_error})
 
 
 def test_the_key_reaches_adapt():
@@ -101,7 +101,7 @@ def test_the_description_reaches_adapt():
         return jnp.stack([description, 0.0])
 
     learner = LEARNER._replace(adapt=described)
-    loss, _ = meta_objective(learner, losses.squared_error)(THETA, TASK, None)
+    loss, _ = meta_objective(learner, losses.mean_squared_error)(THETA, TASK, None)
     np.testing.assert_allclose(loss, ((10 - 4) ** 2 + (20 - 4) ** 2) / 2, rtol=1e-6)
 
 
@@ -110,3 +110,15 @@ def test_the_description_reaches_adapt():
 def test_a_negative_weight_is_refused_by_name(name, value):
     with pytest.raises(ValueError, match=f"{name}={value}"):
         objective(**{name: value})
+
+
+def test_the_old_word_for_a_penalty_of_theta_works_and_warns():
+    learner = learners.prototypes(networks.mlp([3]), ways=2)
+    with pytest.warns(DeprecationWarning, match="is now theta_penalty="):
+        old = meta_objective(
+            learner, losses.cross_entropy, eta=1.0, gate_penalty=lambda theta: jnp.array(2.0)
+        )
+    x, y = jnp.eye(2), jnp.arange(2)
+    task = Task(*[Examples(x, y, jnp.ones(2))] * 2)
+    theta = learner.init(jax.random.key(0), task)
+    assert old(theta, task, None)[1]["penalty"] == 2.0

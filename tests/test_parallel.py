@@ -12,13 +12,13 @@ import optax
 import pytest
 
 from jaxmeta import (
+    _collectives,
     learners,
     losses,
     make_step,
     meta_objective,
     networks,
     parallel,
-    sharing,
     training,
 )
 
@@ -75,7 +75,7 @@ def test_pmap_on_eight_devices_is_one_device(single, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_mesh_of_eight_devices_is_one_device_and_communicates_once(single, tmp_path):
+def test_eight_devices_are_one_and_communicate_once(single, tmp_path):
     finish(start(8, "shard", tmp_path / "out.npz"))
     found = assert_same(single, tmp_path / "out.npz")
     for name in (*LEARNERS, "masked"):
@@ -124,4 +124,4 @@ def test_a_mesh_of_two_axes_is_a_sentence(step_and_state):
 
 def test_tasks_that_the_devices_do_not_divide_are_a_sentence():
     with pytest.raises(ValueError, match="3 devices cannot share 16 tasks"):
-        sharing.check_divides(3, 16)
+        _collectives.check_divides(3, 16)

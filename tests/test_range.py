@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from zoo import LEARNERS, draw_sinusoid, logits, task_loss
 
 from jaxmeta import Examples, Task, export, learners, losses, meta_objective, networks, sparsity
-from jaxmeta.learners.common import closeness, squared_distances, unit_rows
+from jaxmeta.learners._similarity import closeness, squared_distances, unit_rows
+from tests.zoo import LEARNERS, draw_sinusoid, logits, task_loss
 
 KEY = jax.random.key(0)
 OFFSETS = [0.0, 1e2, 1e4, 1e6]
@@ -66,7 +66,7 @@ def test_the_nearest_class_is_right_at_any_offset_in_files_too(name, offset):
     want = far.argmin(axis=1) % 3
     np.testing.assert_array_equal(learner.predict(theta, w, queries).argmax(axis=1), want)
     if name == "prototypes":
-        source = export.numpy_source(export.shrink(export.perceptron(theta, w)))
+        source = export.numpy_source(export.prune_dead_units(export.perceptron(theta, w)))
         np.testing.assert_array_equal(export.load(source)(queries).argmax(axis=1), want)
 
 
@@ -98,7 +98,7 @@ def test_rows_of_any_length_have_length_one(scale):
     assert np.isfinite(gradient).all()
 
 
-def test_closeness_has_a_finite_gradient_where_distances_overflow():
+def test_closeness_has_a_finite_gradient_at_overflow():
     a, b = jnp.full((2, 64), 1e20), jnp.zeros((3, 64))
     real = jnp.array([True, True, False])
     gradient = jax.grad(lambda a: jax.nn.softmax(closeness(a, b, real))[:, 0].sum())(a)
@@ -155,12 +155,12 @@ def test_losses_of_half_precision_are_those_of_float32(dtype):
         np.testing.assert_allclose(loss(z, y, mask), want, rtol=1e-6)
     targets = jnp.zeros((5000, 3), dtype)
     want = np.square(np.asarray(z, np.float64)).mean()
-    np.testing.assert_allclose(losses.squared_error(z, targets, mask), want, rtol=1e-5)
+    np.testing.assert_allclose(losses.mean_squared_error(z, targets, mask), want, rtol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", HALVES)
 def test_penalties_of_half_precision_do_not_overflow(dtype):
     w = [jnp.full((300, 300), 3.0, dtype)]
     np.testing.assert_allclose(sparsity.l1(w), 270_000.0)
-    np.testing.assert_allclose(sparsity.l2(w), 810_000.0)
+    np.testing.assert_allclose(sparsity.l2_squared(w), 810_000.0)
     assert np.isfinite(sparsity.hoyer(w))

@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from zoo import LEARNERS, draw_sinusoid
 
 from jaxmeta import Examples, Task, export, learners, networks
+from tests.zoo import LEARNERS, draw_sinusoid
 
 KEY = jax.random.key(0)
 IMAGES = jnp.asarray(np.random.default_rng(0).normal(size=(3, 32, 32, 2)), jnp.float32)
@@ -17,7 +17,7 @@ NETWORKS = {
     "conv4 batch": networks.conv4(4, norm="batch"),
     "residual": networks.residual(2),
     "chain": networks.chain(networks.conv4(4), networks.rms_norm(), networks.mlp([3])),
-    "half": networks.in_precision(networks.conv4(4), jnp.bfloat16),
+    "half": networks.mixed_precision(networks.conv4(4), jnp.bfloat16),
 }
 
 
@@ -57,7 +57,7 @@ def test_stablehlo_of_a_learner_takes_any_number_of_rows(adapted):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
-def test_stablehlo_of_a_learner_of_images_takes_any_number_of_rows(name):
+def test_stablehlo_of_images_takes_any_number_of_rows(name):
     learner = learners.maml(NETWORKS[name], ways=3, num_steps=1)
     support = Examples(IMAGES, jnp.arange(3), jnp.ones(3))
     theta = learner.init(KEY, Task(support, support))
@@ -77,7 +77,10 @@ def test_an_exported_file_predicts_no_rows_and_refuses_others(build):
     support = Examples(jnp.eye(3), jnp.arange(3), jnp.ones(3))
     theta = learner.init(KEY, Task(support, support))
     w = learner.adapt(theta, support)
-    for small in (export.perceptron(theta, w), export.shrink(export.perceptron(theta, w))):
+    for small in (
+        export.perceptron(theta, w),
+        export.prune_dead_units(export.perceptron(theta, w)),
+    ):
         predict = export.load(export.numpy_source(small))
         assert predict(np.zeros((0, 3), np.float32)).shape == (0, 4)
         for x in (np.zeros((2, 4), np.float32), np.zeros(3, np.float32)):

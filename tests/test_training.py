@@ -58,7 +58,7 @@ def test_one_step_of_gradient_descent_is_the_one_by_hand():
 
     tx = optax.sgd(0.1)
     state = training.init(LINEAR, tx, jax.random.key(0), jax.tree.map(lambda leaf: leaf[0], tasks))
-    new, metrics = make_step(meta_objective(LINEAR, losses.squared_error), tx)(state, tasks)
+    new, metrics = make_step(meta_objective(LINEAR, losses.mean_squared_error), tx)(state, tasks)
     np.testing.assert_allclose(new.theta, theta - 0.1 * by_task.mean(axis=0), rtol=1e-5)
     np.testing.assert_allclose(metrics["loss"], by_task_loss.mean(), rtol=1e-5)
     assert new.step == 1
@@ -98,7 +98,7 @@ def test_two_short_scans_equal_one_long_one_to_the_bit():
     assert_trees_equal(twice._replace(key=0), once._replace(key=0))
 
 
-def test_keys_of_a_step_depend_on_the_root_key_and_the_step_alone():
+def test_keys_depend_on_the_root_key_and_the_step_alone():
     def data(state):
         return np.stack([jax.random.key_data(key) for key in training.step_keys(state)])
 
@@ -114,7 +114,7 @@ def test_keys_of_a_step_depend_on_the_root_key_and_the_step_alone():
     assert len(np.unique(keys, axis=0)) == 2 * len(others)
 
 
-def test_every_task_of_a_batch_gets_its_own_noise_and_every_step_another():
+def test_each_task_and_each_step_gets_noise_of_its_own():
     def noisy(theta, task, key):
         return theta.sum() * 0.0, {
             "noise": jax.random.normal(key),
@@ -131,14 +131,14 @@ def test_every_task_of_a_batch_gets_its_own_noise_and_every_step_another():
     assert first["noise"] == step(state, tasks)[1]["noise"]
 
 
-def test_the_same_seed_gives_the_same_run_and_another_seed_another():
+def test_a_seed_gives_one_run_and_another_seed_another():
     run = jax.jit(scan_steps(step_of(), SAMPLER, num_steps=2, tasks_per_step=2))
     (one, _), (same, _), (other, _) = run(start()), run(start()), run(start(seed=1))
     assert_trees_equal(one._replace(key=0), same._replace(key=0))
     assert np.any(one.theta["network"][0]["kernel"] != other.theta["network"][0]["kernel"])
 
 
-def test_a_loss_function_is_given_the_outer_step_if_it_asks_and_not_otherwise():
+def test_a_loss_is_given_the_outer_step_if_it_asks():
     def with_step(theta, task, key, step):
         return theta.sum(), {"step": step.astype(jnp.float32)}
 
@@ -192,63 +192,3 @@ def test_bad_counts_and_malformed_tasks_are_refused():
     batch = sample_tasks(SAMPLER, jax.random.key(0), 2)
     with pytest.raises(ValueError, match="jax.vmap"):
         training.init(LEARNER, ADAM, jax.random.key(0), batch)
-
-
-@pytest.mark.parametrize("size", [1, 2, 3, 6])
-def test_chunks_of_tasks_have_the_gradient_of_the_batch(size):
-    tx = optax.sgd(0.1)
-    tasks = sample_tasks(SAMPLER, jax.random.key(3), 6)
-    loss_fn = meta_objective(LEARNER, losses.cross_entropy)
-    whole, chunked = (
-        jax.jit(make_step(loss_fn, tx, tasks_per_chunk=n))(start(tx), tasks) for n in (6, size)
-    )
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
-        (chunked[0]._replace(key=0), chunked[1]),
-        (whole[0]._replace(key=0), whole[1]),
-    )
-
-
-def test_chunks_divide_the_tasks():
-    tasks = sample_tasks(SAMPLER, jax.random.key(3), 6)
-    loss_fn = meta_objective(LEARNER, losses.cross_entropy)
-    for size in (0, 4):
-        with pytest.raises(ValueError, match=f"tasks_per_chunk={size} do not divide 6"):
-            make_step(loss_fn, ADAM, tasks_per_chunk=size)(start(), tasks)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("scale", [1.0, jnp.array([1.0, 2.0])], ids=["alone", "under vmap"])
-def test_the_default_chunk_fits_the_cache(monkeypatch, scale):
-    """The program of one task allocates some kilobytes: 24 fit the cache, and 2 if it is small."""
-    learner = learners.maml(networks.mlp([64]), num_steps=2, ways=2)
-    tasks = sample_tasks(SAMPLER, jax.random.key(3), 24)
-    tx = optax.sgd(0.1)
-    state = start(tx, learner)
-    chosen = []
-    choose = training.chunk_size
-
-    def spy(*arguments):
-        chosen.append(choose(*arguments))
-        return chosen[-1]
-
-    monkeypatch.setattr(training, "chunk_size", spy)
-
-    def steps(scale):
-        # What the loss closes over may be traced: that of a search over its weights is.
-        loss_fn = meta_objective(learner, losses.cross_entropy, alpha=lambda step: scale)
-        return make_step(loss_fn, tx)(state, tasks)[0].theta
-
-    def run():
-        traced_anew = lambda scale: steps(scale)  # noqa: E731
-        return jax.jit(traced_anew if np.ndim(scale) == 0 else jax.vmap(traced_anew))(scale)
-
-    whole = run()
-    monkeypatch.setattr(training, "_TOO_SMALL_TO_MATTER", 0)
-    run()
-    monkeypatch.setattr(training, "_CACHE_BYTES", 40_000)
-    chunked = run()
-    assert chosen[:2] == [24, 24] and 1 <= chosen[2] < 24
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), chunked, whole
-    )

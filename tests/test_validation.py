@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxmeta._validation import check_examples, check_positive, check_task
 from jaxmeta.types import Examples, Task
-from jaxmeta.validation import check_examples, check_positive, check_task
 
 ROWS = Examples(np.ones((3, 2), np.float32), np.array([0, 1, 2]), np.ones(3, np.float32))
 NAN = np.where(np.arange(6).reshape(3, 2) == 1, np.nan, 1.0).astype(np.float32)

@@ -39,7 +39,7 @@ LEARNERS = {
     "in context regression": in_context(num_layers=1),
     "maml": learners.maml(NET, num_steps=2, rate=0.3, ways=3),
     "maml separate heads": learners.maml(NET, num_steps=2, rate=0.3, ways=3, head="separate"),
-    "maml regression": learners.maml(NET, num_steps=2, rate=0.01, loss=losses.squared_error),
+    "maml regression": learners.maml(NET, num_steps=2, rate=0.01, loss=losses.mean_squared_error),
     "fomaml": learners.fomaml(NET, num_steps=2, rate=0.3, ways=3),
     "anil": learners.anil(NET, num_steps=2, rate=0.3, ways=3, differentiate="nested"),
     "meta_sgd": learners.meta_sgd(NET, num_steps=2, rate=0.3, ways=3, differentiate="mixed"),
@@ -59,7 +59,7 @@ def draw_sinusoid(seed):
 
 def task_loss(name):
     """What the learner of that name is trained on."""
-    return losses.squared_error if "regression" in name else losses.cross_entropy
+    return losses.mean_squared_error if "regression" in name else losses.cross_entropy
 
 
 def logits(learner, theta, task):

@@ -1,6 +1,6 @@
 """Export: one adapted learner leaves JAX, physically smaller where its `w` is sparse.
 
-    small = shrink(perceptron(theta, w))       # dead inputs and units are gone
+    small = prune_dead_units(perceptron(theta, w))       # dead inputs and units are gone
     path.write_text(numpy_source(small))       # a Python file with `predict(x)`; NumPy alone
     path.write_bytes(stablehlo(predict, shape))  # any function of x, an encoder included
 
@@ -8,10 +8,13 @@ There is no ONNX: what would make it cheap, jax2onnx, brings a dozen packages wi
 is what JAX itself writes, reads and keeps compatible.
 """
 
-from jaxmeta.export.numpy_file import load, numpy_source
-from jaxmeta.export.perceptron import Perceptron, perceptron, shrink
-from jaxmeta.export.report import Report, describe, measure
-from jaxmeta.export.stablehlo import stablehlo
+from typing import TYPE_CHECKING
+
+from jaxmeta._deprecations import renamed
+from jaxmeta.export._numpy_file import load, numpy_source
+from jaxmeta.export._perceptron import Perceptron, perceptron, prune_dead_units
+from jaxmeta.export._report import Report, describe, measure
+from jaxmeta.export._stablehlo import stablehlo
 
 __all__ = [
     "Perceptron",
@@ -21,6 +24,18 @@ __all__ = [
     "measure",
     "numpy_source",
     "perceptron",
-    "shrink",
+    "prune_dead_units",
     "stablehlo",
 ]
+
+if not TYPE_CHECKING:  # a checker knows the names of today alone
+    __getattr__ = renamed(
+        __name__,
+        {
+            "shrink": "jaxmeta.export.prune_dead_units",
+        },
+    )
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,22 +1,26 @@
-"""Tasks: samplers `key -> Task`, and the data sets they draw from."""
+"""Tasks: samplers `key -> Task`."""
 
-from jaxmeta.tasks.drawings import read_drawings
-from jaxmeta.tasks.episodes import class_batches, episodes
-from jaxmeta.tasks.glyphs import glyphs
-from jaxmeta.tasks.images import ImageClasses, keep_groups
-from jaxmeta.tasks.omniglot import omniglot
-from jaxmeta.tasks.synthetic import sinusoids, two_tasks
-from jaxmeta.tasks.tabular_prior import tabular_prior
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "ImageClasses",
-    "class_batches",
-    "episodes",
-    "glyphs",
-    "keep_groups",
-    "omniglot",
-    "read_drawings",
-    "sinusoids",
-    "tabular_prior",
-    "two_tasks",
-]
+from jaxmeta._deprecations import renamed
+from jaxmeta.tasks._episodes import class_batches, episodes
+from jaxmeta.tasks._synthetic import sinusoids, two_tasks
+
+__all__ = ["class_batches", "episodes", "sinusoids", "two_tasks"]
+
+if not TYPE_CHECKING:  # a checker knows the names of today alone
+    __getattr__ = renamed(
+        __name__,
+        {
+            "ImageClasses": "jaxmeta.datasets.ImageClasses",
+            "glyphs": "jaxmeta.datasets.glyphs",
+            "keep_groups": "jaxmeta.datasets.keep_groups",
+            "omniglot": "jaxmeta.datasets.omniglot",
+            "read_drawings": "jaxmeta.datasets.read_drawings",
+            "tabular_prior": "jaxmeta.tabular.prior.tabular_prior",
+        },
+    )
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,24 +1,40 @@
 """Transforms: functions that take a learner and return a learner."""
 
-from jaxmeta.transforms.checked import checked, checked_loss
-from jaxmeta.transforms.fine_tune import LearnedOptimiser, Tuned, fine_tune, learned_rates
-from jaxmeta.transforms.gated import GatedUpdates, gated
-from jaxmeta.transforms.multiplier import Multiplied, TargetDensity, with_multiplier
-from jaxmeta.transforms.sparsify import Gated, any_size, sparsify
+from typing import TYPE_CHECKING
+
+from jaxmeta._deprecations import renamed
+from jaxmeta.sparsity._target import with_multiplier
+from jaxmeta.transforms._checked import checked, checked_loss
+from jaxmeta.transforms._fine_tune import FineTunedTheta, fine_tune
+from jaxmeta.transforms._sparsify import GatedTheta, nested_sparsity, sparsify
 
 __all__ = [
-    "Gated",
-    "GatedUpdates",
-    "LearnedOptimiser",
-    "Multiplied",
-    "TargetDensity",
-    "Tuned",
-    "any_size",
+    "FineTunedTheta",
+    "GatedTheta",
     "checked",
     "checked_loss",
     "fine_tune",
-    "gated",
-    "learned_rates",
+    "nested_sparsity",
     "sparsify",
     "with_multiplier",
 ]
+
+if not TYPE_CHECKING:  # a checker knows the names of today alone
+    __getattr__ = renamed(
+        __name__,
+        {
+            "Gated": "jaxmeta.transforms.GatedTheta",
+            "GatedUpdates": "jaxmeta.inner.MaskedUpdates",
+            "LearnedOptimiser": "jaxmeta.inner.LearnedOptimiser",
+            "Multiplied": "jaxmeta.sparsity.WithMultiplier",
+            "TargetDensity": "jaxmeta.sparsity.TargetDensity",
+            "Tuned": "jaxmeta.transforms.FineTunedTheta",
+            "any_size": "jaxmeta.transforms.nested_sparsity",
+            "gated": "jaxmeta.inner.masked_updates",
+            "learned_rates": "jaxmeta.inner.learned_rates",
+        },
+    )
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,1 @@
+"""What every experiment shares: running, devices, the command line, documents and plotting."""

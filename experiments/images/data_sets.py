@@ -1,0 +1,39 @@
+"""The data sets of the few-shot experiment, to train on and to be judged on."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from experiments.images.config import TrainConfig
+from jaxmeta import datasets
+
+
+def load_train_data(config: TrainConfig, data_dir: str | None, download: bool):
+    """`(training data, config with its number of classes)`."""
+    if config.dataset == "glyphs":
+        data = datasets.glyphs("train")
+    else:
+        data = datasets.omniglot(_omniglot_dir(data_dir), "background", download=download)
+    orientations = (4 if config.rotations else 1) * (2 if config.reflections else 1)
+    return data, replace(config, num_classes=orientations * len(data.images))
+
+
+def load_eval_data(dataset: str, data_dir: str | None, eval_data: str | None, download: bool):
+    """The classes to be judged on, none of which is trained on."""
+    if eval_data is not None:
+        return datasets.read_drawings(eval_data)
+    if dataset == "glyphs":
+        return datasets.glyphs("test")
+    return datasets.omniglot(_omniglot_dir(data_dir), "evaluation", download=download)
+
+
+def _omniglot_dir(data_dir: str | None) -> Path:
+    """The folder of the archives, given itself or its parent, by flag or by JAXMETA_DATA."""
+    given = data_dir or os.environ.get("JAXMETA_DATA")
+    if given is None:
+        raise ValueError(
+            "Omniglot is read from a folder: pass --data-dir DIR or set JAXMETA_DATA; the archives "
+            "images_background.zip and images_evaluation.zip lie in it or in DIR/omniglot."
+        )
+    inside = Path(given) / "omniglot"
+    return inside if inside.is_dir() else Path(given)

@@ -1,0 +1,1 @@
+"""Learners whose `w` is sparse, on frozen embeddings."""

@@ -1,0 +1,1 @@
+"""Small tables: data, baselines and summaries."""

@@ -1,0 +1,1 @@
+"""Throughput, against hand-written code and other libraries."""

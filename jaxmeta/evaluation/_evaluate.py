@@ -1,0 +1,187 @@
+"""Adapt to unseen tasks, and judge on their query rows."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from jaxmeta import losses, parallel, sparsity
+from jaxmeta._batches import check_batch, check_numbered, classes_read, nth, with_classes_read
+from jaxmeta._programs import call_compiled
+from jaxmeta._validation import check_positive, check_task, violations
+from jaxmeta.evaluation._intervals import Evaluation, interval95, mean_of_known
+from jaxmeta.types import Array, MetaLearner, PyTree, Sampler, Task, TaskLoss
+
+
+def evaluate(
+    learner: MetaLearner,
+    theta: PyTree,
+    tasks: Task | Sampler,
+    *,
+    key: Array | None = None,
+    num_tasks: int = 1000,
+    metric: TaskLoss = losses.accuracy,
+    tasks_per_chunk: int = 10,
+    mesh: Mesh | None = None,
+) -> Evaluation:
+    """Adapt to each task and judge on its query rows.
+
+    Args:
+      learner: the meta-learner.
+      theta: its meta-parameters.
+      tasks: a batch of tasks (leading axis T), or a sampler `key -> Task` from which `num_tasks`
+        are drawn; the same sampler and key give every learner the same tasks.
+      key: the key of the tasks, for a sampler only.
+      num_tasks: how many to draw, for a sampler only.
+      metric: `(z, y, mask) -> scalar`.
+      tasks_per_chunk: tasks that are vmapped at once; bounds the memory, not the result.
+      mesh: devices that share the tasks, as `parallel.task_mesh` returns; they need not divide
+        them. With several processes each gives the same tasks, and gets the whole result.
+
+    Raises:
+      ValueError: for a sampler without a key, a count below 1, a mesh of several axes; for a list
+        of tasks or a single one; for tasks that are not well-formed (labels that are no class,
+        NaN, a mask that is neither 0 nor 1), of which the message names the first; for
+        targets without a metric, or a metric that does not return a number.
+    """
+    check_positive(num_tasks=num_tasks, tasks_per_chunk=tasks_per_chunk)
+    sampler, given = _sampler_and_given(tasks, key, num_tasks)
+    num_tasks = len(jax.tree.leaves(given)[0])
+    per_task = _judge_all(learner, metric, tasks_per_chunk, sampler, mesh, theta, given)
+    per_task = _Judgement(*(np.asarray(each)[:num_tasks] for each in per_task))
+    if not per_task.well_formed.all():
+        n = int(per_task.well_formed.argmin())
+        task = nth(given, n) if sampler is None else sampler(nth(given, n))
+        _refuse(partial(_answer, learner, metric, theta), task, n)
+    judged = per_task.rows > 0
+    values = np.where(judged, per_task.value, np.nan)
+    return Evaluation(
+        mean=mean_of_known(values[judged]),
+        ci95=interval95(values[judged]),
+        per_task=values,
+        density=float(per_task.density.mean()),
+        nonzeros=float(per_task.nonzeros.mean()),
+        num_bytes=float(per_task.num_bytes.mean()),
+        left_out=int(per_task.left_out.sum()),
+        unjudged=tuple(np.flatnonzero(~judged).tolist()),
+    )
+
+
+def _sampler_and_given(
+    tasks: Task | Sampler, key: Array | None, num_tasks: int
+) -> tuple[Sampler | None, PyTree]:
+    """A sampler with the keys to draw its tasks from, or None with the tasks themselves."""
+    if isinstance(tasks, Task) or not callable(tasks):
+        check_batch(tasks)
+        return None, tasks
+    if key is None:
+        raise ValueError(
+            "evaluate draws tasks from a sampler with a key: pass key=jax.random.key(0)."
+        )
+    return tasks, jax.random.split(key, num_tasks)
+
+
+class _Judgement(NamedTuple):
+    """What is found out about a task."""
+
+    value: Any
+    rows: Any
+    left_out: Any
+    well_formed: Any
+    density: Any
+    nonzeros: Any
+    num_bytes: Any
+
+
+def _judge(learner: MetaLearner, metric: TaskLoss, theta: PyTree, task: Task) -> _Judgement:
+    check_task(task)
+    found, ways = with_classes_read(partial(_answer, learner, metric, theta), task)
+    w, value, known = found
+    rows = known.astype(bool).sum()
+    return _Judgement(
+        value=value,
+        rows=rows,
+        left_out=task.query.mask.astype(bool).sum() - rows,
+        well_formed=_well_formed(task, ways),
+        density=sparsity.density(w),
+        nonzeros=sparsity.nonzeros(w),
+        num_bytes=sparsity.num_bytes(w),
+    )
+
+
+def _answer(
+    learner: MetaLearner, metric: TaskLoss, theta: PyTree, task: Task
+) -> tuple[PyTree, Array, Array]:
+    """`w`, the metric of its predictions, and the mask of the rows that this is of."""
+    w = learner.adapt(theta, task.support, description=task.description)
+    z = learner.predict(theta, w, task.query.x)
+    y, mask = task.query.y, task.query.mask
+    if y.ndim == 2 and metric is losses.accuracy:
+        raise ValueError(
+            f"evaluate judges the accuracy of classes y [N], got targets {y.shape}: for regression "
+            "pass metric=losses.mean_squared_error."
+        )
+    known = losses.answerable(z, y, mask)
+    value = jnp.asarray(metric(z, y, known))
+    if value.shape != ():
+        raise ValueError(
+            f"metric returned an array of shape {value.shape} for z {z.shape}, y {y.shape} and "
+            f"mask {mask.shape}; it has to be one number, the mean over the rows of the mask."
+        )
+    return w, value, known
+
+
+def _well_formed(task: Task, ways: tuple[int | None, int | None]) -> Array:
+    """Whether a task breaks no rule; in the program, where the values are known at last."""
+    parts = zip((task.support, task.query), ways, strict=True)
+    broken = [where for rows, limit in parts for where in violations(rows, limit).values()]
+    return ~jnp.stack([where.any() for where in broken]).any()
+
+
+def _refuse(answer: Callable[[Task], Any], task: Task, n: int) -> None:
+    """Raise ValueError with what is wrong with the n-th task."""
+    check_numbered(task, n, *classes_read(answer, task))
+    raise ValueError(f"Task {n} is not well-formed as the sampler draws it when compiled.")
+
+
+def _filled_up(given: PyTree, num_devices: int) -> PyTree:
+    """With copies of the last one, up to a number that the devices divide."""
+    num_tasks = len(jax.tree.leaves(given)[0])
+    places = np.minimum(np.arange(-(-num_tasks // num_devices) * num_devices), num_tasks - 1)
+    return jax.tree.map(lambda leaf: leaf[places], given)
+
+
+def _judge_all(
+    learner: MetaLearner,
+    metric: TaskLoss,
+    chunk: int,
+    sampler: Sampler | None,
+    mesh: Mesh | None,
+    theta: PyTree,
+    given: PyTree,
+) -> _Judgement:
+    """What `_judge` says of every task; `given` are the tasks, or the keys to sample them from."""
+
+    def judge(theta: PyTree, given: PyTree) -> _Judgement:
+        def judge_one(one: Any) -> _Judgement:
+            return _judge(learner, metric, theta, one if sampler is None else sampler(one))
+
+        return jax.lax.map(judge_one, given, batch_size=chunk)
+
+    functions = (learner.adapt, learner.predict, metric, *([] if sampler is None else [sampler]))
+    if mesh is None:
+        return call_compiled(lambda: judge, functions, chunk, theta, given)
+    theta = parallel.replicate(theta, mesh)
+    given = parallel.shard_tasks(_filled_up(given, mesh.size), mesh)
+    return call_compiled(
+        lambda: parallel.all_gather_map(judge, mesh),
+        functions,
+        (chunk, mesh),
+        theta,
+        given,
+        place=lambda constants: parallel.replicate(constants, mesh),
+    )

@@ -1,0 +1,74 @@
+"""What an evaluation says: a mean with its 95% interval over tasks, and what `w` weighs."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+_Z95 = 1.959963984540054
+
+
+class Evaluation(NamedTuple):
+    """What one learner did on T tasks.
+
+    Attributes:
+      mean: mean of the metric over tasks; NaN if the metric is, of any task.
+      ci95: half-width of the 95% interval of that mean, over tasks.
+      per_task: the metric of each task `[T]`; NaN for a task that no row of is judged.
+      density: mean share of exact non-zeros in `w`.
+      nonzeros: mean number of them.
+      num_bytes: mean bytes to ship `w` (see `sparsity.num_bytes`).
+      left_out: query rows, in all tasks together, that were not judged, as their task has no
+        support row of their class: nobody could be right about them.
+      unjudged: the places of tasks all of whose query rows were left out.
+    """
+
+    mean: float
+    ci95: float
+    per_task: np.ndarray
+    density: float
+    nonzeros: float
+    num_bytes: float
+    left_out: int = 0
+    unjudged: tuple[int, ...] = ()
+
+    @property
+    def judged(self) -> np.ndarray:
+        """Which tasks had a row to be judged, bool `[T]`."""
+        return ~np.isin(np.arange(len(self.per_task)), self.unjudged)
+
+    @property
+    def num_tasks(self) -> int:
+        """Number of tasks behind the mean."""
+        return len(self.per_task) - len(self.unjudged)
+
+
+def interval95(values: np.ndarray) -> float:
+    """Half-width of the normal 95% interval of the mean of `values [T]`; infinite for T < 2."""
+    if len(values) < 2:
+        return math.inf
+    return _Z95 * float(np.std(values, ddof=1)) / math.sqrt(len(values))
+
+
+def paired_difference(ours: Evaluation, theirs: Evaluation) -> tuple[float, float]:
+    """Mean of `ours - theirs` over the same tasks, and the half-width of its 95% interval.
+
+    Tasks differ more than learners do: pairing takes that part of the spread away. A task that one
+    of them was not judged on plays no part.
+
+    Raises:
+      ValueError: if the two were not judged on equally many tasks.
+    """
+    if len(ours.per_task) != len(theirs.per_task):
+        raise ValueError(
+            f"paired_difference compares learners on the same tasks, got {len(ours.per_task)} and "
+            f"{len(theirs.per_task)} tasks; judge both with the same sampler, key and num_tasks."
+        )
+    both = ours.judged & theirs.judged
+    difference = ours.per_task[both].astype(np.float64) - theirs.per_task[both]
+    return mean_of_known(difference), interval95(difference)
+
+
+def mean_of_known(values: np.ndarray) -> float:
+    """NaN of none, without a word."""
+    return float(values.mean(dtype=np.float64)) if len(values) else math.nan

@@ -1,0 +1,205 @@
+"""Hypernetworks: the meta-net reads the task and emits every weight of a small perceptron."""
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxmeta._absent import with_absent
+from jaxmeta._examples import mean_of, one_hot_labels, read_support
+from jaxmeta._precision import as_one_dtype, wide
+from jaxmeta._validation import check_positive
+from jaxmeta.learners._prototypes import class_means
+from jaxmeta.networks._core import encoder, features_like, unit_rms
+from jaxmeta.networks._mlp import dense, dense_init, mlp, mlp_apply
+from jaxmeta.types import Array, Examples, MetaLearner, Network, PyTree, Task
+
+Layer = dict[str, Array]
+
+
+class EmittedMLP(NamedTuple):
+    """`w` of a hypernetwork: `layers` of a perceptron, and which outputs are in use `[C]`."""
+
+    layers: tuple[Layer, ...]
+    present: Array
+
+
+class _Context(NamedTuple):
+    """What the meta-net has read: of the task `[E]`, and of each class `[C, E]` where it can."""
+
+    task: Array
+    classes: Array | None
+    present: Array
+
+
+def hypernet(
+    network: Network,
+    *,
+    out_size: int,
+    hidden: Sequence[int] = (32,),
+    source: Literal["support", "description", "both"] = "support",
+    rank: int | None = None,
+    context_size: int = 64,
+) -> MetaLearner:
+    """Emit all weights of a small perceptron from the support set, a description, or both.
+
+        r_i = phi(network(x_i), y_i)                 a set encoder: the order plays no part
+        context = mean of r_i, and a perceptron of the description
+        w = emit(context);  z = perceptron_w(network(x))
+
+    In classification r_i does not see the label: the rows are averaged class by class, and the
+    output weights of a class are emitted from its own average. Classes are thus interchangeable,
+    and a task may have any number of them up to `out_size`.
+
+    Args:
+      network: shared features, `[N, ...] -> [N, F]`; `networks.identity()` for none.
+      out_size: outputs of the perceptron: the most ways C, or target dimensions D.
+      hidden: sizes of its hidden layers.
+      source: what the meta-net reads.
+      rank: None emits each kernel `[in, out]` entry by entry; a number emits the factors of a
+        kernel of that rank.
+      context_size: size E of a context.
+
+    Returns:
+      A learner whose `z` is `[N, out_size]`; `adapt` needs `description=` if it reads one.
+
+    Raises:
+      ValueError: for another `source`, or a network normalised by batch statistics (wrap it in
+        `networks.transductive`); in `adapt`, if the task has more classes than `out_size`.
+
+    Example:
+      >>> import jax
+      >>> from jaxmeta import learners, networks, tasks
+      >>> task = tasks.two_tasks(shots=10, queries=6)(jax.random.key(0))
+      >>> learner = learners.hypernet(networks.identity(), out_size=2)
+      >>> theta = learner.init(jax.random.key(1), task)
+      >>> w = learner.adapt(theta, task.support)
+      >>> learner.predict(theta, w, task.query.x).shape
+      (6, 2)
+
+    References:
+      Ha, Dai and Le, HyperNetworks, arXiv:1609.09106.
+      Zaheer et al., Deep sets, arXiv:1703.06114.
+    """
+    check_positive(out_size=out_size, context_size=context_size)
+    if source not in ("support", "description", "both"):
+        raise ValueError(
+            f"hypernet reads 'support', 'description' or 'both', got source={source!r}."
+        )
+    network = encoder(network, "hypernet")
+    phi, describe = (mlp([2 * context_size, context_size]) for _ in range(2))
+    reads_support, reads_description = source != "description", source != "support"
+
+    def features_of(theta: PyTree, x: Array, key: Array | None = None) -> Array:
+        return network.apply(theta["network"], x, key=key)
+
+    def init(key: Array, task: Task) -> PyTree:
+        network_key, row_key, text_key, emit_key = jax.random.split(key, 4)
+        theta = {"network": network.init(network_key, task.support.x)}
+        features = features_like(network, theta["network"], task.support.x)
+        if reads_support:
+            theta["phi"] = phi.init(row_key, _rows(features, task.support.y))
+        if reads_description:
+            theta["describe"] = describe.init(text_key, _vector(task.description))
+        by_class = reads_support and task.support.y.ndim == 1
+        ins, outs = [features.shape[-1], *hidden], [*hidden, 1 if by_class else out_size]
+        contexts = [(reads_support + reads_description) * context_size] * len(outs)
+        contexts[-1] += context_size if by_class else 0
+        keys = jax.random.split(emit_key, len(outs))
+        theta["emit"] = [
+            _emitter_init(*a, rank) for a in zip(keys, ins, outs, contexts, strict=True)
+        ]
+        return theta
+
+    def read(theta: PyTree, support: Examples, description: PyTree, key: Array | None) -> _Context:
+        task, classes, present = [], None, jnp.ones(out_size, bool)
+        if reads_support:
+            features = features_of(theta, support.x, key)
+            rows = phi.apply(theta["phi"], _rows(features, support.y))
+            if support.y.ndim == 1:
+                classes, present = class_means(rows, one_hot_labels(support, out_size))
+                task.append(mean_of(classes, present))
+            else:
+                task.append(mean_of(rows, support.mask.astype(bool)))
+        if reads_description:
+            task.append(describe.apply(theta["describe"], _vector(description))[0])
+        return _Context(unit_rms(jnp.concatenate(task)), classes, present)
+
+    def adapt(
+        theta: PyTree, support: Examples, *, description: PyTree = None, key: Array | None = None
+    ) -> EmittedMLP:
+        support = read_support(support, out_size, network)
+        context = read(theta, support, description, key)
+        *inner, last = theta["emit"]
+        layers = [_emit(emitter, context.task) for emitter in inner]
+        if context.classes is None:
+            layers.append(_emit(last, context.task))
+        else:
+            task = jnp.broadcast_to(context.task, (out_size, len(context.task)))
+            contexts = jnp.concatenate([task, unit_rms(context.classes)], axis=-1)
+            layers.append(_emit_columns(last, jnp.where(context.present[:, None], contexts, 0.0)))
+        return EmittedMLP(tuple(layers), context.present)
+
+    def predict(theta: PyTree, w: EmittedMLP, x: Array) -> Array:
+        z = mlp_apply(w.layers, features_of(theta, x))
+        return with_absent(z, w.present)
+
+    return MetaLearner(init, adapt, predict)
+
+
+def _rows(features: Array, y: Array) -> Array:
+    """What phi reads of each row: its features, and its targets in regression."""
+    return features if y.ndim == 1 else jnp.concatenate(as_one_dtype(features, wide(y)), axis=-1)
+
+
+def _vector(description: PyTree) -> Array:
+    """A description as one row `[1, P]`."""
+    if description is None:
+        raise ValueError(
+            "This hypernet reads a description, and the task has none: set Task.description to a "
+            "vector [P], or build the hypernet with source='support'."
+        )
+    return jnp.asarray(description, jnp.float32).reshape(1, -1)
+
+
+# Emission: an affine map of the context for each kernel (or each of its two factors) and bias.
+
+
+def _emitter_init(
+    key: Array, in_size: int, out_size: int, context_size: int, rank: int | None
+) -> dict[str, Layer]:
+    left_key, right_key, bias_key = jax.random.split(key, 3)
+
+    def emitter(key: Array, size: int, variance: float) -> Layer:
+        # Contexts have mean square one: half of the variance comes from them, half is shared.
+        layer_key, shared_key = jax.random.split(key)
+        layer = dense_init(layer_key, context_size, size, gain=0.5 * variance)
+        shared = jax.random.normal(shared_key, (size,)) * (0.5 * variance) ** 0.5
+        return {"kernel": layer["kernel"], "bias": shared}
+
+    he = 2.0 / in_size
+    bias = emitter(bias_key, out_size, 1e-4)
+    if rank is None:
+        return {"kernel": emitter(left_key, in_size * out_size, he), "bias": bias}
+    return {
+        "left": emitter(left_key, in_size * rank, he),
+        "right": emitter(right_key, rank * out_size, 1.0 / rank),
+        "bias": bias,
+    }
+
+
+def _emit(emitter: dict[str, Layer], context: Array) -> Layer:
+    """One layer, `kernel [in, out]` and `bias [out]`, from a context `[E]`."""
+    bias = dense(emitter["bias"], context)
+    if "kernel" in emitter:
+        return {"kernel": dense(emitter["kernel"], context).reshape(-1, len(bias)), "bias": bias}
+    right = dense(emitter["right"], context).reshape(-1, len(bias))
+    left = dense(emitter["left"], context).reshape(-1, len(right))
+    return {"kernel": left @ right, "bias": bias}
+
+
+def _emit_columns(emitter: dict[str, Layer], contexts: Array) -> Layer:
+    """One layer `[in, C]` whose column c is emitted from the context `[C, E]` of class c."""
+    columns = jax.vmap(lambda context: _emit(emitter, context))(contexts)
+    return {"kernel": columns["kernel"][:, :, 0].T, "bias": columns["bias"][:, 0]}

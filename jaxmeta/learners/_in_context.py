@@ -1,0 +1,186 @@
+"""In-context learning: a transformer reads the support set, and `w` is the context it encoded."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxmeta._absent import with_absent
+from jaxmeta._examples import one_hot_labels, read_support
+from jaxmeta._precision import wide
+from jaxmeta._validation import check_positive
+from jaxmeta.learners._prototypes import Prototypes, class_means
+from jaxmeta.learners._similarity import unit_rows
+from jaxmeta.networks._attention import attend
+from jaxmeta.networks._core import encoder, features_like, unit_rms
+from jaxmeta.networks._mlp import dense, dense_init
+from jaxmeta.types import Array, Examples, MetaLearner, Network, PyTree, Task
+
+
+class LayerMemory(NamedTuple):
+    """What one layer lets others read of the support rows: `keys [S, E]` and `values [S, E]`."""
+
+    keys: Array
+    values: Array
+
+
+class EncodedContext(NamedTuple):
+    """`w` of in-context learning: the support set as the layers of a transformer see it.
+
+    Attributes:
+      layers: keys and values of each layer, zeros where padded.
+      mask: which rows are real, bool `[S]`.
+      classes: mean of the final tokens of each class `[C, E]`; None in regression.
+    """
+
+    layers: tuple[LayerMemory, ...]
+    mask: Array
+    classes: Prototypes | None
+
+
+def in_context(
+    network: Network,
+    *,
+    size: int = 64,
+    num_layers: int = 2,
+    num_heads: int = 4,
+    scale: float = 10.0,
+    ways: int | None = None,
+) -> MetaLearner:
+    """A transformer over the support set, fitted in advance to a prior over tasks.
+
+    Support rows attend to support rows, query rows to support rows only, layer by layer with the
+    same weights; nothing tells the place of a row. Layers normalise first (pre-norm).
+
+    Classification: labels enter as a learned number for each head, added to the scores of pairs
+    of support rows of the same class, and through the read-out. So classes are interchangeable,
+    and any number of ways fits the same theta. With final tokens t of length one
+
+        z_c = scale * t(x) . mean of t_i over the support rows of class c
+
+    Regression: an affine map of y_i is added to token i, and z is an affine map of t(x).
+
+    Args:
+      network: `[N, ...] -> [N, F]`; `networks.identity()` for raw features.
+      size: size E of a token.
+      num_layers: layers of attention and perceptron.
+      num_heads: heads H, which divide E.
+      scale: where the learned scale of the read-out starts, in classification.
+      ways: static number of columns of the logits; by default the number of support rows.
+
+    Returns:
+      A learner whose `z` is `[N, C]` logits, or `[N, D]` for targets `y [S, D]`.
+
+    Raises:
+      ValueError: if the heads do not divide `size`, or for a network normalised by batch statistics
+        (wrap it in `networks.transductive`).
+
+    Example:
+      >>> import jax
+      >>> from jaxmeta import learners, networks, tasks
+      >>> task = tasks.sinusoids(shots=5, queries=6)(jax.random.key(0))
+      >>> learner = learners.in_context(networks.identity(), size=8, num_heads=2)
+      >>> theta = learner.init(jax.random.key(1), task)
+      >>> w = learner.adapt(theta, task.support)
+      >>> learner.predict(theta, w, task.query.x).shape
+      (6, 1)
+
+    References:
+      Mueller et al., Transformers can do Bayesian inference, arXiv:2112.10510.
+    """
+    check_positive(size=size, num_layers=num_layers, num_heads=num_heads)
+    if size % num_heads:
+        raise ValueError(
+            f"in_context splits tokens of size {size} between {num_heads} heads; give it a "
+            f"multiple of {num_heads}, or other heads."
+        )
+
+    network = encoder(network, "in_context")
+
+    def init(key: Array, task: Task) -> PyTree:
+        x, y, _ = task.support
+        network_key, embed_key, target_key, readout_key, *keys = jax.random.split(
+            key, 4 + num_layers
+        )
+        theta = {"network": network.init(network_key, x)}
+        num_features = features_like(network, theta["network"], x).shape[-1]
+        theta["embed"] = dense_init(embed_key, num_features, size, gain=1.0)
+        theta["layers"] = [_layer_init(each, size, num_heads, num_layers) for each in keys]
+        if y.ndim == 1:
+            return theta | {"log_scale": jnp.log(jnp.float32(scale))}
+        theta["target"] = dense_init(target_key, y.shape[-1], size, gain=1.0)
+        return theta | {"readout": dense_init(readout_key, size, y.shape[-1], gain=1.0)}
+
+    def embed(theta: PyTree, x: Array, key: Array | None = None) -> Array:
+        return dense(theta["embed"], network.apply(theta["network"], x, key=key))
+
+    def adapt(
+        theta: PyTree, support: Examples, *, description: PyTree = None, key: Array | None = None
+    ) -> EncodedContext:
+        del description
+        support = read_support(support, ways, network)
+        mask = support.mask.astype(bool)
+        tokens = jnp.where(mask[:, None], embed(theta, support.x, key), 0.0)
+        if support.y.ndim == 1:
+            members = one_hot_labels(support, ways)
+            alike = members @ members.T
+        else:
+            members, alike = None, None
+            tokens = tokens + dense(theta["target"], wide(support.y))
+        memories = []
+        for layer in theta["layers"]:
+            memories.append(_remember(layer, tokens, mask))
+            tokens = _layer(layer, tokens, memories[-1], mask, num_heads, alike)
+        if members is None:
+            return EncodedContext(tuple(memories), mask, None)
+        return EncodedContext(tuple(memories), mask, class_means(unit_rows(tokens), members))
+
+    def predict(theta: PyTree, w: EncodedContext, x: Array) -> Array:
+        tokens = embed(theta, x)
+        for layer, memory in zip(theta["layers"], w.layers, strict=True):
+            tokens = _layer(layer, tokens, memory, w.mask, num_heads)
+        if w.classes is None:
+            return dense(theta["readout"], unit_rms(tokens))
+        z = jnp.exp(theta["log_scale"]) * unit_rows(tokens) @ w.classes.means.T
+        return with_absent(z, w.classes.present)
+
+    return MetaLearner(init, adapt, predict)
+
+
+def _layer_init(key: Array, size: int, num_heads: int, num_layers: int) -> PyTree:
+    shapes = {
+        "query": (size, size, 1.0),
+        "key": (size, size, 1.0),
+        "value": (size, size, 1.0),
+        # What is added to the tokens is small in sum, however many layers add.
+        "out": (size, size, 0.5 / num_layers),
+        "up": (size, 2 * size, 2.0),
+        "down": (2 * size, size, 0.5 / num_layers),
+    }
+    *keys, class_key = jax.random.split(key, len(shapes) + 1)
+    layer = {
+        name: dense_init(each, ins, outs, gain=gain)
+        for each, (name, (ins, outs, gain)) in zip(keys, shapes.items(), strict=True)
+    }
+    return layer | {"same_class": jax.random.normal(class_key, (num_heads,))}
+
+
+def _remember(layer: PyTree, tokens: Array, mask: Array) -> LayerMemory:
+    rows = (dense(layer[name], unit_rms(tokens)) for name in ("key", "value"))
+    return LayerMemory(*(jnp.where(mask[:, None], each, 0.0) for each in rows))
+
+
+def _layer(
+    layer: PyTree,
+    tokens: Array,
+    memory: LayerMemory,
+    mask: Array,
+    num_heads: int,
+    alike: Array | None = None,
+) -> Array:
+    """Tokens `[N, E]` after reading the memory; `alike [N, S]` is 1 for pairs of one class."""
+    bias = None if alike is None else layer["same_class"][:, None, None] * alike[None]
+    queries = dense(layer["query"], unit_rms(tokens))
+    read = attend(queries, *memory, mask, num_heads=num_heads, bias=bias)
+    tokens = tokens + dense(layer["out"], read)
+    return tokens + dense(layer["down"], jax.nn.gelu(dense(layer["up"], unit_rms(tokens))))

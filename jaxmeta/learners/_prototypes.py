@@ -1,0 +1,99 @@
+"""Prototypical networks: `w` is one mean embedding a class."""
+
+from typing import Literal, NamedTuple
+
+import jax.numpy as jnp
+
+from jaxmeta._absent import with_absent
+from jaxmeta._examples import one_hot_labels, read_support
+from jaxmeta.learners._similarity import closeness, unit_rows
+from jaxmeta.networks._core import encoder, features_like
+from jaxmeta.types import Array, Examples, MetaLearner, Network, PyTree, Task
+
+
+class Prototypes(NamedTuple):
+    """`w` of a prototypical network: `means [C, F]`, and whether each class has rows `[C]`."""
+
+    means: Array
+    present: Array
+
+
+def class_means(features: Array, members: Array) -> Prototypes:
+    """The mean of `features [S, F]` over the members `[S, C]` of each class; zeros for none."""
+    members = members.astype(features.dtype)
+    counts = members.sum(axis=0)
+    # Whatever a network makes of a padded row, NaN included, is in no mean.
+    features = jnp.where(members.any(axis=1)[:, None], features, 0.0)
+    return Prototypes(members.T @ features / jnp.maximum(counts, 1.0)[:, None], counts > 0)
+
+
+def prototypes(
+    network: Network,
+    *,
+    distance: Literal["euclidean", "cosine"] = "euclidean",
+    scale: float | None = None,
+    ways: int | None = None,
+) -> MetaLearner:
+    """Classify by the nearest class mean in a learned embedding.
+
+        w_c = mean of network(x_i) over the support rows of class c
+        z_c = -scale * |network(x) - w_c|^2        (euclidean: as in the paper)
+        z_c = scale * cos(network(x), w_c)         (cosine: rows are scaled to length one first)
+
+    Args:
+      network: `[N, ...] -> [N, F]`.
+      distance: `"euclidean"` or `"cosine"`.
+      scale: where the learned scale starts; by default 1 / F for euclidean, 10 for cosine.
+      ways: static number of columns of the logits; by default the number of support rows.
+
+    Returns:
+      A learner whose `z` is `[N, C]` logits; any number of ways and shots, theta fits them all.
+
+    Raises:
+      ValueError: for another `distance`, or a network normalised by batch statistics (wrap it in
+        `networks.transductive`).
+
+    Example:
+      >>> import jax
+      >>> from jaxmeta import learners, networks, tasks
+      >>> task = tasks.two_tasks(shots=10, queries=6)(jax.random.key(0))
+      >>> learner = learners.prototypes(networks.mlp([8]), ways=2)
+      >>> theta = learner.init(jax.random.key(1), task)
+      >>> w = learner.adapt(theta, task.support)
+      >>> learner.predict(theta, w, task.query.x).shape
+      (6, 2)
+
+    References:
+      Snell, Swersky and Zemel, Prototypical networks for few-shot learning, arXiv:1703.05175.
+    """
+    if distance not in ("euclidean", "cosine"):
+        raise ValueError(f"prototypes knows distances 'euclidean' and 'cosine', got {distance!r}.")
+    cosine = distance == "cosine"
+    network = encoder(network, "prototypes")
+
+    def embed(theta: PyTree, x: Array, key: Array | None = None) -> Array:
+        features = network.apply(theta["network"], x, key=key)
+        return unit_rows(features) if cosine else features
+
+    def init(key: Array, task: Task) -> PyTree:
+        params = network.init(key, task.support.x)
+        num_features = features_like(network, params, task.support.x).shape[-1]
+        start = scale or (10.0 if cosine else 1.0 / num_features)
+        return {"network": params, "log_scale": jnp.log(jnp.float32(start))}
+
+    def adapt(
+        theta: PyTree, support: Examples, *, description: PyTree = None, key: Array | None = None
+    ) -> Prototypes:
+        del description
+        support = read_support(support, ways, network, classes_for="prototypes")
+        return class_means(embed(theta, support.x, key), one_hot_labels(support, ways))
+
+    def predict(theta: PyTree, w: Prototypes, x: Array) -> Array:
+        features = embed(theta, x)
+        if cosine:
+            z = features @ unit_rows(w.means).T
+        else:
+            z = closeness(features, w.means, w.present)
+        return with_absent(jnp.exp(theta["log_scale"]) * z, w.present)
+
+    return MetaLearner(init, adapt, predict)

@@ -1,0 +1,18 @@
+"""The tabular meta-net: it reads a table and emits a linear model in a dictionary of terms."""
+
+from jaxmeta.tabular.meta_net._head import FEATURES
+from jaxmeta.tabular.meta_net._learner import EmittedTable, TableDescription, tabular
+from jaxmeta.tabular.meta_net._tables import table_description, table_examples
+
+__all__ = [
+    "EmittedTable",
+    "FEATURES",
+    "TableDescription",
+    "table_description",
+    "table_examples",
+    "tabular",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
