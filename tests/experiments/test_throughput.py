@@ -46,21 +46,24 @@ def test_a_slower_row_is_flagged(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("name", "num_tasks", "steps"),
-    [("sinusoid_maml", 25, 1), pytest.param("conv4_maml", 4, 1, marks=pytest.mark.slow)],
+    ("name", "num_tasks", "steps"), [("sinusoid_maml", 25, 1), ("conv4_maml", 4, 1)]
 )
 def test_the_abstraction_costs_no_operations(name, num_tasks, steps):
-    """Against the step by hand: the same count of operations to 2%, as compiled."""
+    """Against the step by hand: the same count of operations to 1%.
+
+    Counted as handed to XLA, so that what is written twice counts twice. A compiled program also
+    counts what XLA computes again in its fusions: 1 to 3% here, by version and by flags.
+    """
     case, tx = CASES[name](num_tasks, steps), optax.adam(1e-3)
     task = jax.tree.map(lambda leaf: leaf[0], case.batch)
     state = training.init(case.learner, tx, jax.random.key(0), task)
     ours = jax.jit(make_step(case.loss_fn, tx, tasks_per_chunk=1))
     by_hand = jax.jit(hand_written.make_step(hand_written.task_loss_of(name, steps), tx, 1))
     counts = [
-        lowered.compile().cost_analysis()["flops"]
+        lowered.cost_analysis()["flops"]
         for lowered in (
             ours.lower(state, case.batch),
             by_hand.lower(state.theta, state.opt_state, case.batch),
         )
     ]
-    assert counts[0] == pytest.approx(counts[1], rel=0.02)
+    assert counts[0] == pytest.approx(counts[1], rel=0.01)
