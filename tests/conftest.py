@@ -1,5 +1,6 @@
 """Settings and fixtures that several test files share."""
 
+import gc
 import os
 
 import chex
@@ -21,7 +22,12 @@ if "JAX_DISABLE_MOST_OPTIMIZATIONS" not in os.environ:
     # The emitters of fused loops are the larger half of the compile time; jax 0.12 has no switch.
     old = jax.__version_info__ < (0, 11)
     flag = "--xla_cpu_use_fusion_emitters=false" if old else "--xla_cpu_opt_preset=fast_compile"
-    os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), flag]).strip()
+    # Small programs gain nothing from being compiled in parts by threads: the workers need those.
+    parts = "--xla_cpu_parallel_codegen_split_count=1"
+    os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), flag, parts]).strip()
+# Tracing makes many objects that live on: to look for cycles among them takes a tenth of the time.
+gc.freeze()
+gc.set_threshold(100_000, 20, 20)
 
 WAYS, SUPPORT, QUERIES, FEATURES = 3, 6, 5, 4
 

@@ -71,8 +71,8 @@ def task_conv(
       feature_group_count: 1.
       precision: None.
       preferred_element_type: None; the result has the dtype of its operands, promoted.
-      formulation: how to compute many tasks' kernels; by default what measured best on the
-        platform (BUILD_NOTES.md).
+      formulation: how to compute many tasks' kernels; by default what measured best on a CPU or
+        a GPU, and groups elsewhere.
 
     Returns:
       `[N, H', W', F]`.
@@ -217,31 +217,27 @@ define_batching(_kernel_grad_p, _batched(_kernel_grad_p, (-1, -2), (-1, -1)))
 # By platform
 
 
-def _lower(primitive: Primitive, formulate, choose, platform: str | None) -> None:
+# The fastest by platform (experiments/timing/RESULTS.md), of the convolution and of its kernel
+# gradient: patches where x has fewer channels than the number, else the other. None is a guess.
+_FASTEST: dict[str | None, tuple[tuple[int, Formulation], tuple[int, Formulation]]] = {
+    None: ((0, "grouped"), (0, "grouped")),
+    "gpu": ((4, "grouped"), (4, "grouped")),
+    "cpu": ((0, "loop"), (8, "loop")),
+}
+
+
+def _lower(primitive: Primitive, formulate, fastest, platform: str | None) -> None:
+    channels, otherwise = fastest
+
     def compute(first: Array, second: Array, *, geometry: Geometry, **settings) -> Array:
-        formulation = geometry.formulation or choose(first, second)
-        return formulate(formulation, first, second, geometry, **settings)
+        best = "patches" if first.shape[-1] < channels else otherwise
+        return formulate(geometry.formulation or best, first, second, geometry, **settings)
 
     define_lowering(primitive, compute, platform)
 
 
-def _conv_on_cpu(x: Array, kernel: Array) -> Formulation:
-    return "loop"
-
-
-def _kernel_grad_on_cpu(x: Array, y: Array) -> Formulation:
-    return "patches" if x.shape[-1] < 8 else "loop"
-
-
-def _elsewhere(first: Array, second: Array) -> Formulation:
-    return "grouped"
-
-
-for _primitive, _formulate, _on_cpu in (
-    (_conv_p, conv_by, _conv_on_cpu),
-    (_kernel_grad_p, kernel_grad_by, _kernel_grad_on_cpu),
-):
-    _lower(_primitive, _formulate, _elsewhere, None)
-    _lower(_primitive, _formulate, _on_cpu, "cpu")
-    _settings = ("geometry",) if _primitive is _conv_p else ("geometry", "window")
-    _primitive.def_impl(jax.jit(_primitive.bind, static_argnames=_settings))
+for _platform, _fastest in _FASTEST.items():
+    _lower(_conv_p, conv_by, _fastest[0], _platform)
+    _lower(_kernel_grad_p, kernel_grad_by, _fastest[1], _platform)
+_conv_p.def_impl(jax.jit(_conv_p.bind, static_argnames=("geometry",)))
+_kernel_grad_p.def_impl(jax.jit(_kernel_grad_p.bind, static_argnames=("geometry", "window")))

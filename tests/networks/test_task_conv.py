@@ -221,6 +221,19 @@ print("equal")
 def test_two_devices_are_one():
     """By sharding, by shard_map and by pmap; in a process that has two devices."""
     flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "NPROC": "16"}
+    flags["JAX_PLATFORMS"] = "cpu"  # Which has two devices wherever the test runs.
     run = functools.partial(subprocess.run, capture_output=True, text=True, timeout=300)
     done = run([sys.executable, "-c", ON_TWO_DEVICES], env={**os.environ, **flags})
     assert done.returncode == 0 and done.stdout.strip() == "equal", done.stderr[-2000:]
+
+
+@pytest.mark.parametrize(
+    ("platform", "channels", "convolutions"),
+    [("cpu", 1, 1), ("cpu", 8, 2), ("cuda", 3, 0), ("cuda", 4, 2), ("tpu", 1, 2)],
+)
+def test_each_platform_has_a_formulation_of_its_own(platform, channels, convolutions):
+    """A matrix product of patches is no convolution: neither forward nor for the kernel."""
+    x, kernel = jnp.ones((2, 3, 5, 5, channels)), jnp.ones((2, 3, 3, channels, 4))
+    value_and_grad = jax.value_and_grad(lambda k: jax.vmap(task_conv)(x, k).sum())
+    lowered = jax.jit(value_and_grad).trace(kernel).lower(lowering_platforms=(platform,))
+    assert lowered.as_text().count("stablehlo.convolution") == convolutions
