@@ -11,19 +11,10 @@ import pytest
 from sklearn.utils.estimator_checks import check_estimator
 
 from jaxmeta import checkpoint
-from jaxmeta.tabular import MetaClassifier
-from jaxmeta.tabular.estimator import _pretrained
+from jaxmeta.tabular import MetaClassifier, _arrays
 from jaxmeta.tabular.estimator._model import scores
 from jaxmeta.tabular.estimator._reduction import choose_columns, choose_rows
-from jaxmeta.tabular.meta_net import FEATURES, tabular
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_size():
-    """One program for all tests of this file."""
-    before, _pretrained.ROWS = _pretrained.ROWS, (_pretrained.MOST_ROWS,)
-    yield
-    _pretrained.ROWS = before
+from jaxmeta.tabular.meta_net import FEATURES, tabular, write_programs
 
 
 def table(rows=80, columns=4, ways=2, seed=0):
@@ -73,7 +64,7 @@ def test_it_learns_and_says_probabilities(ways):
 def test_numpy_says_what_the_learner_says(n_nonzero, ways):
     model, x, _ = fitted(n_nonzero, ways=ways)
     w = jax.tree.map(jnp.asarray, model.emitted_[0])
-    rows = np.zeros((len(x), 2, _pretrained.MOST_COLUMNS), np.float32)
+    rows = np.zeros((len(x), 2, _arrays.MOST_COLUMNS), np.float32)
     rows[:, 0, :4], rows[:, 1, :4] = np.nan_to_num(x), ~np.isnan(x)
     expected = tabular().predict(None, w, jnp.asarray(rows))[:, :ways]
     np.testing.assert_allclose(scores(model.models_[0], x), expected, atol=2e-4)
@@ -144,7 +135,7 @@ def test_larger_tables_are_sampled_and_that_is_said():
 def test_a_sample_of_rows_keeps_the_classes_in_proportion():
     y = np.repeat([0, 1, 2], [900, 99, 1])
     rows = choose_rows(y, seed=0)
-    assert len(np.unique(rows)) == len(rows) == _pretrained.MOST_ROWS
+    assert len(np.unique(rows)) == len(rows) == _arrays.MOST_ROWS
     counts = np.bincount(y[rows])
     assert counts[2] == 1 and abs(counts[1] - 25) <= 1
 
@@ -155,7 +146,7 @@ def test_the_columns_that_tell_most_are_read():
     x[:, 7] += y
     x[:, 29] = np.where(rng.random(200) < 0.8, y, 2)
     chosen = choose_columns(x, y, np.arange(30) == 29)
-    assert len(chosen) == _pretrained.MOST_COLUMNS and {7, 29} <= set(chosen)
+    assert len(chosen) == _arrays.MOST_COLUMNS and {7, 29} <= set(chosen)
 
 
 def test_mistakes_are_refused_with_a_sentence():
@@ -168,8 +159,6 @@ def test_mistakes_are_refused_with_a_sentence():
 
 def test_weights_of_other_features_are_refused(tmp_path):
     file = tmp_path / "tabular.ckpt"
-    checkpoint.save(file, {}, {"features": FEATURES})
-    _pretrained.check_features(file)
     checkpoint.save(file, {}, {"features": FEATURES + 1})
     with pytest.raises(ValueError, match="version 2 of the features of a table"):
-        _pretrained.check_features(file)
+        write_programs(tmp_path / "tabular.npz", file)

@@ -11,10 +11,11 @@ from sklearn.preprocessing import OrdinalEncoder
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from jaxmeta.tabular._arrays import MOST_CLASSES
 from jaxmeta.tabular.estimator import _explain
 from jaxmeta.tabular.estimator._compress import compress
 from jaxmeta.tabular.estimator._model import TableModel, outputs, probabilities
-from jaxmeta.tabular.estimator._pretrained import MOST_CLASSES, emit, pretrained
+from jaxmeta.tabular.estimator._pretrained import emit
 from jaxmeta.tabular.estimator._reduction import choose_columns, choose_rows
 
 _LARGEST = np.finfo(np.float32).max
@@ -25,11 +26,11 @@ class MetaClassifier(ClassifierMixin, BaseEstimator):
     """Classification of small tables by an emitted sparse linear model.
 
     A meta-net that was trained on synthetic tables reads the rows and emits, in one forward pass,
-    a model that is linear in a fixed dictionary of terms (`jaxmeta.meta_net.tabular`). It was
-    trained for tables of up to 256 rows, 20 columns and 5 classes: of more rows it reads a
+    a model that is linear in a fixed dictionary of terms (`meta_net.tabular`). It was trained for
+    tables of up to 256 rows, 20 columns and 5 classes: of more rows it reads a
     stratified sample, of more columns those that tell most of the classes one by one, and a
-    warning says so; more classes are told apart one against the rest. The first `fit` of a size
-    compiles for some seconds, later ones take milliseconds.
+    warning says so; more classes are told apart one against the rest. It computes with NumPy alone,
+    from any thread or process, in milliseconds.
 
     Args:
       n_nonzero: terms that the model may have; None for all of them. For more than two classes a
@@ -42,7 +43,7 @@ class MetaClassifier(ClassifierMixin, BaseEstimator):
       classes_: labels in the order of the columns of `predict_proba`.
       columns_: indices of the columns that were read.
       emitted_: what the meta-net emitted: one `w`, or one for each class against the rest.
-      models_: the same as arrays of NumPy, `jaxmeta.tabular.model.TableModel`.
+      models_: the same as the few arrays that `predict` needs.
     """
 
     def __init__(
@@ -91,13 +92,7 @@ class MetaClassifier(ClassifierMixin, BaseEstimator):
         one_model = len(self.classes_) <= MOST_CLASSES
         targets = [codes] if one_model else [codes == c for c in range(len(self.classes_))]
         self.emitted_ = [
-            emit(
-                pretrained(),
-                table,
-                target.astype(int),
-                categorical[self.columns_],
-                self.n_nonzero or 0,
-            )
+            emit(table, target.astype(int), categorical[self.columns_], self.n_nonzero or 0)
             for target in targets
         ]
         self.models_ = [

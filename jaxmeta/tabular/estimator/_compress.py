@@ -2,12 +2,18 @@
 
 from typing import Any
 
-import jax
 import numpy as np
 
+from jaxmeta.tabular._arrays import (
+    FARTHEST,
+    HINGES,
+    LEVELS,
+    SCORES,
+    TERMS,
+    Dictionary,
+    EmittedTable,
+)
 from jaxmeta.tabular.estimator._model import TableModel
-from jaxmeta.tabular.meta_net import EmittedTable
-from jaxmeta.tabular.meta_net._dictionary import FARTHEST, HINGES, LEVELS, SCORES, TERMS
 
 _STEP = 1e30
 """Slope of a ramp that is a step."""
@@ -26,7 +32,8 @@ def compress(
       num_features: features D of the rows to predict.
       num_classes: classes C, the first ones of the padded.
     """
-    dictionary: Any = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), w.dictionary)
+    leaves: Any = [np.asarray(leaf, np.float64) for leaf in w.dictionary]
+    dictionary: Any = Dictionary(*leaves)
     size = len(dictionary.metric)
     # Class 0 has the score zero.
     kernel = np.pad(np.asarray(w.kernel, np.float64)[:, : num_classes - 1], ((0, 0), (1, 0)))

@@ -7,10 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxmeta._files import write_atomically
+from jaxmeta.tabular._arrays import HINGES, TERMS, EmittedTable
 from jaxmeta.tabular.estimator import _model as models
 from jaxmeta.tabular.estimator._model import TableModel
-from jaxmeta.tabular.meta_net import EmittedTable
-from jaxmeta.tabular.meta_net._dictionary import HINGES, TERMS
 
 _WIDEST = 52  # characters of a term: levels can have long names
 

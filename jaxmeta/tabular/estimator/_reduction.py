@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from jaxmeta.tabular.estimator._pretrained import MOST_COLUMNS, MOST_ROWS
+from jaxmeta.tabular._arrays import MOST_COLUMNS, MOST_ROWS
 
 
 def choose_rows(y: np.ndarray, seed: int) -> np.ndarray:

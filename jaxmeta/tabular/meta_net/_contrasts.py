@@ -7,7 +7,7 @@ says "these levels rather than those" with one weight instead of several.
 
 import jax.numpy as jnp
 
-from jaxmeta.tabular.meta_net._dictionary import LEVELS, TERMS, Dictionary
+from jaxmeta.tabular._arrays import LEVELS, TERMS, Dictionary
 from jaxmeta.types import Array
 
 _LEAST_EFFECT = 0.5  # of the largest in the column: a level of less takes no side

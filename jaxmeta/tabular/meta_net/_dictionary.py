@@ -7,57 +7,26 @@ says how near a row is to one, as a Gaussian bump. All terms have mean zero and 
 the support rows; a term that never varies there is zero.
 """
 
-from statistics import NormalDist
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxmeta.tabular._arrays import (
+    FARTHEST,
+    HINGES,
+    LEVELS,
+    NUM_QUANTILES,
+    SCORES,
+    TERMS,
+    Dictionary,
+)
 from jaxmeta.types import Array, Examples
 
-TERMS = 7
-"""Terms of a column; the last says that the value is missing."""
-
-LEVELS = TERMS - 1
-"""Levels of a categorical column that have a term; what is numeric has as many others."""
-
-_NUM_QUANTILES = 17
-HINGES = (3, 6, 10, 13)  # which of the quantiles
-FARTHEST = 4.0  # standard deviations at which a standardised value stops
 _LEAST_STD = 1e-4
 _SPREAD = 3.0  # mean squared distance of two rows in the coordinates of the landmarks
 _NO_LEVEL = -1.0
-# The least and the greatest of so many numbers are expected at these ends, not at infinity.
-SCORES = np.asarray(
-    [NormalDist().inv_cdf(share) for share in np.linspace(0.03, 0.97, _NUM_QUANTILES)], np.float32
-)
-
-
-class Dictionary(NamedTuple):
-    """What turns rows into terms. D columns, M landmarks, F = 7 D + M terms.
-
-    Attributes:
-      categorical: which columns hold codes, bool `[D]`.
-      centre: mean of each numeric column `[D]`.
-      scale: its standard deviation `[D]`; one where it does not vary.
-      quantiles: of each numeric column `[D, 17]`.
-      levels: the most frequent codes of each categorical column `[D, 6]`, -1 where there are fewer.
-      metric: what terms are multiplied by where nearness is measured `[7 D]`.
-      landmarks: support rows in these coordinates `[M, 7 D]`.
-      mean: of each raw term `[F]`.
-      inverse_std: of each raw term `[F]`; zero for one that does not vary.
-    """
-
-    categorical: Array
-    centre: Array
-    scale: Array
-    quantiles: Array
-    levels: Array
-    metric: Array
-    landmarks: Array
-    mean: Array
-    inverse_std: Array
 
 
 class _Columns(NamedTuple):
@@ -182,7 +151,7 @@ def _moments(raw: Array, known: Array, real: Array) -> tuple[Array, Array]:
 def _quantiles(values: Array, known: Array, count: Array) -> Array:
     """`[D, 17]`, by linear interpolation between the sorted known values."""
     ordered = jnp.sort(jnp.where(known, values, jnp.inf), axis=0).T
-    place = np.linspace(0.0, 1.0, _NUM_QUANTILES)[None] * (count - 1)[:, None]
+    place = np.linspace(0.0, 1.0, NUM_QUANTILES)[None] * (count - 1)[:, None]
     low = jnp.floor(place).astype(jnp.int32)
     high = jnp.minimum(low + 1, (count - 1)[:, None])
     below, above = (jnp.take_along_axis(ordered, at, axis=1) for at in (low, high))

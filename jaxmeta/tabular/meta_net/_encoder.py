@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from jaxmeta.networks._attention import attend
 from jaxmeta.networks._mlp import dense, dense_init
-from jaxmeta.tabular.meta_net._dictionary import TERMS
+from jaxmeta.tabular._arrays import TERMS
 from jaxmeta.types import Array, PyTree
 
 _ROW_INPUTS = 2

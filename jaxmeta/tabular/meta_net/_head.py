@@ -7,8 +7,9 @@ import jax.numpy as jnp
 
 from jaxmeta._absent import with_absent
 from jaxmeta.networks._mlp import dense_init, mlp_apply
+from jaxmeta.tabular._arrays import TERMS, Dictionary
 from jaxmeta.tabular.meta_net._contrasts import choose_contrasts, say_by_contrasts, with_contrasts
-from jaxmeta.tabular.meta_net._dictionary import TERMS, Dictionary, term_columns
+from jaxmeta.tabular.meta_net._dictionary import term_columns
 from jaxmeta.tabular.meta_net._encoder import encode, encoder_init
 from jaxmeta.tabular.meta_net._logistic_path import NUM_VIEWS, PENALTIES, Bank, class_probabilities
 from jaxmeta.tabular.meta_net._pruning import select_terms
@@ -16,10 +17,6 @@ from jaxmeta.types import Array, PyTree
 
 _NUM_FITS = NUM_VIEWS * len(PENALTIES)
 _FIT_INPUTS, _TERM_INPUTS, _TASK_INPUTS = 5 + _NUM_FITS, 4 + NUM_VIEWS, 6
-# The version of what the network reads. Trained weights mean something only beside the numbers that
-# they were trained on: whoever changes a feature, or one of the constants below, `_dictionary`'s or
-# `_encoder`'s, raises it and trains again. Weights without a version are of the first.
-FEATURES = 1
 
 # Inputs of heads are centred on, and scaled by, what is common among the tables of the prior, so
 # that most of them lie between -1 and 1.

@@ -9,8 +9,9 @@ from jaxmeta._absent import with_absent
 from jaxmeta._examples import one_hot_labels, read_support
 from jaxmeta._precision import standard_promotion
 from jaxmeta._validation import check_inputs, check_positive
+from jaxmeta.tabular._arrays import EmittedTable
 from jaxmeta.tabular.meta_net._contrasts import with_contrasts
-from jaxmeta.tabular.meta_net._dictionary import Dictionary, build_dictionary, expand
+from jaxmeta.tabular.meta_net._dictionary import build_dictionary, expand
 from jaxmeta.tabular.meta_net._head import Reading, emission_init, emit
 from jaxmeta.tabular.meta_net._logistic_path import fit_bank, view_scales
 from jaxmeta.types import Array, Examples, MetaLearner, PyTree, Task
@@ -26,25 +27,6 @@ class TableDescription(NamedTuple):
 
     categorical: Array
     num_terms: Array
-
-
-class EmittedTable(NamedTuple):
-    """`w` of the tabular meta-net: contrasts to class 0, linear in the dictionary's terms.
-
-    Attributes:
-      kernel: `[F + D, C - 1]`; rows of exact zeros for terms that are not used. The last D are of
-        contrasts, one a categorical column, which a dense model has no need of.
-      bias: `[C - 1]`.
-      present: which classes the support set has, bool `[C]`.
-      dictionary: what turns rows into terms.
-      contrasts: of which levels each contrast consists, `[D, 6]`.
-    """
-
-    kernel: Array
-    bias: Array
-    present: Array
-    dictionary: Dictionary
-    contrasts: Array
 
 
 def tabular(

@@ -19,7 +19,7 @@ import jax.scipy.linalg
 import numpy as np
 
 from jaxmeta._absent import with_absent
-from jaxmeta.tabular.meta_net._dictionary import TERMS, Dictionary
+from jaxmeta.tabular._arrays import TERMS, Dictionary
 from jaxmeta.types import Array
 
 PENALTIES = ((20.0, 2), (4.0, 2), (0.8, 2), (0.05, 3))

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxmeta.tabular._arrays import pad_columns, pad_rows
 from jaxmeta.tabular.meta_net._learner import TableDescription
 from jaxmeta.types import Examples
 
@@ -26,13 +27,8 @@ def table_examples(x: np.ndarray, y: np.ndarray, *, rows: int, columns: int) -> 
     """
     if len(x) > rows or x.shape[1] > columns:
         raise ValueError(f"table_examples pads to {rows} x {columns}, got a table of {x.shape}.")
-    table: Any = np.zeros((rows, 2, columns), np.float32)
-    table[: len(x), 0, : x.shape[1]] = np.nan_to_num(x)
-    table[: len(x), 1, : x.shape[1]] = ~np.isnan(x)
-    classes: Any = np.full(rows, -1, np.int32)
-    classes[: len(x)] = y
-    mask: Any = (np.arange(rows) < len(x)).astype(np.float32)
-    return Examples(table, classes, mask)
+    arrays: Any = pad_rows(x, y, rows, columns)
+    return Examples(*arrays)
 
 
 def table_description(
@@ -48,7 +44,6 @@ def table_description(
     Returns:
       A description padded like the columns of `table_examples`.
     """
-    codes: Any = np.zeros(columns, np.float32)
-    codes[: len(categorical)] = categorical
+    codes: Any = pad_columns(categorical, columns)
     bound: Any = np.int32(num_terms)
     return TableDescription(codes, bound)

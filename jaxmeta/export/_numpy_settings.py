@@ -1,0 +1,258 @@
+"""What an equation of JAX is among the operations of programs that NumPy runs."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+_SAME = """
+add ceil cholesky clamp cos cosh exp expm1 floor log log1p logistic rsqrt sign sin sinh sqrt square
+tan tanh
+"""
+_WITHOUT_SETTINGS = {name: name for name in _SAME.split()} | {
+    "abs": "absolute",
+    "add_any": "add",
+    "and": "bitwise_and",
+    "eq": "equal",
+    "ge": "greater_equal",
+    "gt": "greater",
+    "is_finite": "isfinite",
+    "le": "less_equal",
+    "lt": "less",
+    "max": "maximum",
+    "min": "minimum",
+    "mul": "multiply",
+    "ne": "not_equal",
+    "neg": "negative",
+    "not": "invert",
+    "or": "bitwise_or",
+    "pow": "power",
+    "rem": "fmod",
+    "shift_left": "left_shift",
+    "shift_right_arithmetic": "right_shift",
+    "sub": "subtract",
+    "xor": "bitwise_xor",
+}
+_REDUCTIONS = {
+    "reduce_sum": "add",
+    "reduce_prod": "multiply",
+    "reduce_max": "maximum",
+    "reduce_min": "minimum",
+    "reduce_or": "bitwise_or",
+    "reduce_and": "bitwise_and",
+}
+_SCATTERS = {
+    "scatter": None,
+    "scatter-add": "add",
+    "scatter-mul": "multiply",
+    "scatter-max": "maximum",
+    "scatter-min": "minimum",
+}
+_CUMULATIVE = {"cumsum": "add", "cumprod": "multiply", "cummax": "maximum", "cummin": "minimum"}
+
+
+def native(dtype: Any) -> np.dtype:
+    if dtype not in (bool, np.int32, np.int64, np.uint32, np.uint8, np.float32, np.float64):
+        raise NotImplementedError(f"numpy_program does not know numbers of the type {dtype}.")
+    return np.dtype(dtype)
+
+
+def operation(eqn: Any, document: Callable[[Any], dict[str, Any]]) -> tuple[str, dict[str, Any]]:
+    """The name and the settings of a step.
+
+    Args:
+      eqn: an equation of a jaxpr.
+      document: makes a program of the jaxpr of a loop or a branch.
+
+    Raises:
+      NotImplementedError: for what there is no operation for.
+    """
+    name, params = eqn.primitive.name, eqn.params
+    for variable in (*eqn.invars, *eqn.outvars):
+        native(variable.aval.dtype)
+    result = eqn.outvars[0].aval
+    if name in _WITHOUT_SETTINGS:
+        return _WITHOUT_SETTINGS[name], {}
+    if name in _REDUCTIONS:
+        by, axes = _REDUCTIONS[name], _ints(params["axes"])
+        return "reduce", {"by": by, "axes": axes, "dtype": result.dtype.name}
+    if name in _CUMULATIVE:
+        by, reverse = _CUMULATIVE[name], params["reverse"]
+        return "cumulative", {"by": by, "axis": params["axis"], "reverse": reverse}
+    if name in _CONTROL:
+        return _CONTROL[name](params, document)
+    if name in _SETTINGS:
+        settings = _SETTINGS[name](params, eqn)
+        if settings is not None:
+            return settings
+    raise NotImplementedError(f"numpy_program has no counterpart in NumPy for {name}: {eqn}.")
+
+
+def _ints(values: Any) -> list[int]:
+    return [int(value) for value in values]
+
+
+def _reshape(params, eqn):
+    return "reshape", {"shape": _ints(eqn.outvars[0].aval.shape)}
+
+
+def _joined(by, axis):
+    return "joined", {"by": by, "axis": axis}
+
+
+def _divide(params, eqn):
+    return ("divide", {}) if np.issubdtype(eqn.invars[0].aval.dtype, np.floating) else None
+
+
+def _select(params, eqn):
+    return ("select", {}) if len(eqn.invars) == 3 else None
+
+
+def _sort(params, eqn):
+    return ("sort", {"axis": params["dimension"]}) if params["num_keys"] == 1 else None
+
+
+def _view(params, eqn):
+    dtype = np.dtype(params["new_dtype"])
+    same = dtype.itemsize == eqn.invars[0].aval.dtype.itemsize
+    return ("view", {"dtype": dtype.name}) if same else None
+
+
+def _logical_shift(params, eqn):
+    return ("right_shift", {}) if eqn.invars[0].aval.dtype.kind == "u" else None
+
+
+def _pad(params, eqn):
+    widths = [_ints(each[:2]) for each in params["padding_config"]]
+    plain = not any(inner for _, _, inner in params["padding_config"]) and np.min(widths) >= 0
+    return ("pad", {"widths": widths}) if plain else None
+
+
+def _argument(params, eqn):
+    of, (axis,) = eqn.primitive.name, params["axes"]
+    return "argument", {"of": of, "axis": int(axis), "dtype": eqn.outvars[0].aval.dtype.name}
+
+
+def _split(params, eqn):
+    return "split", {"axis": params["axis"], "ends": _ints(np.cumsum(params["sizes"])[:-1])}
+
+
+def _arange(params, eqn):
+    shape, dtype = _ints(params["shape"]), params["dtype"].name
+    return "arange", {"axis": params["dimension"], "shape": shape, "dtype": dtype}
+
+
+def _broadcast(params, eqn):
+    middle = [1] * len(params["shape"])
+    for axis, size in zip(params["broadcast_dimensions"], eqn.invars[0].aval.shape, strict=True):
+        middle[axis] = size
+    return "broadcast", {"middle": _ints(middle), "shape": _ints(params["shape"])}
+
+
+def _slice(params, eqn):
+    start, stop = _ints(params["start_indices"]), _ints(params["limit_indices"])
+    return "slice", {
+        "start": start,
+        "stop": stop,
+        "step": _ints(params["strides"] or [1] * len(start)),
+    }
+
+
+def _contract(params, eqn):
+    axes, batch = params["dimension_numbers"]
+    return "contract", {"axes": [*map(_ints, axes)], "batch": [*map(_ints, batch)]}
+
+
+def _triangular_solve(params, eqn):
+    settings = {"left": "left_side", "lower": "lower"}
+    settings |= {"transpose": "transpose_a", "unit": "unit_diagonal"}
+    return "triangular_solve", {ours: bool(params[theirs]) for ours, theirs in settings.items()}
+
+
+def _gather(params, eqn):
+    numbers, dtype = params["dimension_numbers"], eqn.invars[0].aval.dtype
+    missing = params["fill_value"]
+    if missing is None:
+        missing = {"f": "nan", "b": True}.get(dtype.kind)
+    if missing is None:
+        missing = np.iinfo(dtype).min if dtype.kind == "i" else np.iinfo(dtype).max
+    return "gather", {
+        "offsets": _ints(numbers.offset_dims),
+        "missing": missing if isinstance(missing, str) else np.asarray(missing).item(),
+        "collapsed": _ints(numbers.collapsed_slice_dims),
+        "start_map": _ints(numbers.start_index_map),
+        "batch": _ints(numbers.operand_batching_dims),
+        "index_batch": _ints(numbers.start_indices_batching_dims),
+        "sizes": _ints(params["slice_sizes"]),
+        "fill": params["mode"] == jax.lax.GatherScatterMode.FILL_OR_DROP,
+    }
+
+
+def _scatter(params, eqn):
+    numbers, x, values = params["dimension_numbers"], eqn.invars[0].aval, eqn.invars[2].aval
+    inserted, batch = numbers.inserted_window_dims, numbers.operand_batching_dims
+    window = [d for d in range(x.ndim) if d not in inserted and d not in batch]
+    sizes = [1] * x.ndim
+    for d, place in zip(window, numbers.update_window_dims, strict=True):
+        sizes[d] = values.shape[place]
+    return "scatter", {
+        "updates": _ints(numbers.update_window_dims),
+        "by": _SCATTERS[eqn.primitive.name],
+        "collapsed": _ints(inserted),
+        "start_map": _ints(numbers.scatter_dims_to_operand_dims),
+        "batch": _ints(batch),
+        "index_batch": _ints(numbers.scatter_indices_batching_dims),
+        "sizes": sizes,
+        "fill": params["mode"] == jax.lax.GatherScatterMode.FILL_OR_DROP,
+    }
+
+
+def _scan(params, document):
+    settings = {each: params[each] for each in ("num_consts", "num_carry", "length", "reverse")}
+    stacked = params["jaxpr"].out_avals[params["num_carry"] :]
+    settings["empty"] = [[[0, *_ints(each.shape)], each.dtype.name] for each in stacked]
+    return "scan", settings | {"body": document(params["jaxpr"])}
+
+
+def _while(params, document):
+    return "while", {
+        "condition": document(params["cond_jaxpr"]),
+        "body": document(params["body_jaxpr"]),
+        "condition_consts": params["cond_nconsts"],
+        "consts": params["body_nconsts"],
+    }
+
+
+def _branch(params, document):
+    return "branch", {"branches": [document(branch) for branch in params["branches"]]}
+
+
+_SETTINGS: dict[str, Callable[[Any, Any], tuple[str, dict[str, Any]] | None]] = {
+    "argmax": _argument,
+    "argmin": _argument,
+    "broadcast_in_dim": _broadcast,
+    "bitcast_convert_type": _view,
+    "concatenate": lambda params, eqn: _joined("concatenate", params["dimension"]),
+    "convert_element_type": lambda params, eqn: ("cast", {"dtype": params["new_dtype"].name}),
+    "div": _divide,
+    "dot_general": _contract,
+    "dynamic_slice": lambda params, eqn: ("dynamic_slice", {"sizes": _ints(params["slice_sizes"])}),
+    "gather": _gather,
+    "integer_pow": lambda params, eqn: ("integer_power", {"exponent": params["y"]}),
+    "iota": _arange,
+    "pad": _pad,
+    "reshape": _reshape,
+    "rev": lambda params, eqn: ("flip", {"axes": _ints(params["dimensions"])}),
+    **dict.fromkeys(_SCATTERS, _scatter),
+    "select_n": _select,
+    "shift_right_logical": _logical_shift,
+    "slice": _slice,
+    "sort": _sort,
+    "split": _split,
+    "squeeze": _reshape,
+    "stack": lambda params, eqn: _joined("stack", params["axis"]),
+    "transpose": lambda params, eqn: ("transpose", {"axes": _ints(params["permutation"])}),
+    "triangular_solve": _triangular_solve,
+}
+_CONTROL = {"cond": _branch, "scan": _scan, "while": _while}
