@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import numpy as np
+
+from jaxmeta.export._numpy_windows import SCATTERS, gather, ints, scatter
 
 _SAME = """
 add ceil cholesky clamp cos cosh exp expm1 floor log log1p logistic rsqrt sign sin sinh sqrt square
@@ -42,13 +43,6 @@ _REDUCTIONS = {
     "reduce_or": "bitwise_or",
     "reduce_and": "bitwise_and",
 }
-_SCATTERS = {
-    "scatter": None,
-    "scatter-add": "add",
-    "scatter-mul": "multiply",
-    "scatter-max": "maximum",
-    "scatter-min": "minimum",
-}
 _CUMULATIVE = {"cumsum": "add", "cumprod": "multiply", "cummax": "maximum", "cummin": "minimum"}
 
 
@@ -75,7 +69,7 @@ def operation(eqn: Any, document: Callable[[Any], dict[str, Any]]) -> tuple[str,
     if name in _WITHOUT_SETTINGS:
         return _WITHOUT_SETTINGS[name], {}
     if name in _REDUCTIONS:
-        by, axes = _REDUCTIONS[name], _ints(params["axes"])
+        by, axes = _REDUCTIONS[name], ints(params["axes"])
         return "reduce", {"by": by, "axes": axes, "dtype": result.dtype.name}
     if name in _CUMULATIVE:
         by, reverse = _CUMULATIVE[name], params["reverse"]
@@ -89,12 +83,8 @@ def operation(eqn: Any, document: Callable[[Any], dict[str, Any]]) -> tuple[str,
     raise NotImplementedError(f"numpy_program has no counterpart in NumPy for {name}: {eqn}.")
 
 
-def _ints(values: Any) -> list[int]:
-    return [int(value) for value in values]
-
-
 def _reshape(params, eqn):
-    return "reshape", {"shape": _ints(eqn.outvars[0].aval.shape)}
+    return "reshape", {"shape": ints(eqn.outvars[0].aval.shape)}
 
 
 def _joined(by, axis):
@@ -124,7 +114,7 @@ def _logical_shift(params, eqn):
 
 
 def _pad(params, eqn):
-    widths = [_ints(each[:2]) for each in params["padding_config"]]
+    widths = [ints(each[:2]) for each in params["padding_config"]]
     plain = not any(inner for _, _, inner in params["padding_config"]) and np.min(widths) >= 0
     return ("pad", {"widths": widths}) if plain else None
 
@@ -135,11 +125,11 @@ def _argument(params, eqn):
 
 
 def _split(params, eqn):
-    return "split", {"axis": params["axis"], "ends": _ints(np.cumsum(params["sizes"])[:-1])}
+    return "split", {"axis": params["axis"], "ends": ints(np.cumsum(params["sizes"])[:-1])}
 
 
 def _arange(params, eqn):
-    shape, dtype = _ints(params["shape"]), params["dtype"].name
+    shape, dtype = ints(params["shape"]), params["dtype"].name
     return "arange", {"axis": params["dimension"], "shape": shape, "dtype": dtype}
 
 
@@ -147,21 +137,21 @@ def _broadcast(params, eqn):
     middle = [1] * len(params["shape"])
     for axis, size in zip(params["broadcast_dimensions"], eqn.invars[0].aval.shape, strict=True):
         middle[axis] = size
-    return "broadcast", {"middle": _ints(middle), "shape": _ints(params["shape"])}
+    return "broadcast", {"middle": ints(middle), "shape": ints(params["shape"])}
 
 
 def _slice(params, eqn):
-    start, stop = _ints(params["start_indices"]), _ints(params["limit_indices"])
+    start, stop = ints(params["start_indices"]), ints(params["limit_indices"])
     return "slice", {
         "start": start,
         "stop": stop,
-        "step": _ints(params["strides"] or [1] * len(start)),
+        "step": ints(params["strides"] or [1] * len(start)),
     }
 
 
 def _contract(params, eqn):
     axes, batch = params["dimension_numbers"]
-    return "contract", {"axes": [*map(_ints, axes)], "batch": [*map(_ints, batch)]}
+    return "contract", {"axes": [*map(ints, axes)], "batch": [*map(ints, batch)]}
 
 
 def _triangular_solve(params, eqn):
@@ -170,48 +160,10 @@ def _triangular_solve(params, eqn):
     return "triangular_solve", {ours: bool(params[theirs]) for ours, theirs in settings.items()}
 
 
-def _gather(params, eqn):
-    numbers, dtype = params["dimension_numbers"], eqn.invars[0].aval.dtype
-    missing = params["fill_value"]
-    if missing is None:
-        missing = {"f": "nan", "b": True}.get(dtype.kind)
-    if missing is None:
-        missing = np.iinfo(dtype).min if dtype.kind == "i" else np.iinfo(dtype).max
-    return "gather", {
-        "offsets": _ints(numbers.offset_dims),
-        "missing": missing if isinstance(missing, str) else np.asarray(missing).item(),
-        "collapsed": _ints(numbers.collapsed_slice_dims),
-        "start_map": _ints(numbers.start_index_map),
-        "batch": _ints(numbers.operand_batching_dims),
-        "index_batch": _ints(numbers.start_indices_batching_dims),
-        "sizes": _ints(params["slice_sizes"]),
-        "fill": params["mode"] == jax.lax.GatherScatterMode.FILL_OR_DROP,
-    }
-
-
-def _scatter(params, eqn):
-    numbers, x, values = params["dimension_numbers"], eqn.invars[0].aval, eqn.invars[2].aval
-    inserted, batch = numbers.inserted_window_dims, numbers.operand_batching_dims
-    window = [d for d in range(x.ndim) if d not in inserted and d not in batch]
-    sizes = [1] * x.ndim
-    for d, place in zip(window, numbers.update_window_dims, strict=True):
-        sizes[d] = values.shape[place]
-    return "scatter", {
-        "updates": _ints(numbers.update_window_dims),
-        "by": _SCATTERS[eqn.primitive.name],
-        "collapsed": _ints(inserted),
-        "start_map": _ints(numbers.scatter_dims_to_operand_dims),
-        "batch": _ints(batch),
-        "index_batch": _ints(numbers.scatter_indices_batching_dims),
-        "sizes": sizes,
-        "fill": params["mode"] == jax.lax.GatherScatterMode.FILL_OR_DROP,
-    }
-
-
 def _scan(params, document):
     settings = {each: params[each] for each in ("num_consts", "num_carry", "length", "reverse")}
     stacked = params["jaxpr"].out_avals[params["num_carry"] :]
-    settings["empty"] = [[[0, *_ints(each.shape)], each.dtype.name] for each in stacked]
+    settings["empty"] = [[[0, *ints(each.shape)], each.dtype.name] for each in stacked]
     return "scan", settings | {"body": document(params["jaxpr"])}
 
 
@@ -237,14 +189,14 @@ _SETTINGS: dict[str, Callable[[Any, Any], tuple[str, dict[str, Any]] | None]] = 
     "convert_element_type": lambda params, eqn: ("cast", {"dtype": params["new_dtype"].name}),
     "div": _divide,
     "dot_general": _contract,
-    "dynamic_slice": lambda params, eqn: ("dynamic_slice", {"sizes": _ints(params["slice_sizes"])}),
-    "gather": _gather,
+    "dynamic_slice": lambda params, eqn: ("dynamic_slice", {"sizes": ints(params["slice_sizes"])}),
+    "gather": gather,
     "integer_pow": lambda params, eqn: ("integer_power", {"exponent": params["y"]}),
     "iota": _arange,
     "pad": _pad,
     "reshape": _reshape,
-    "rev": lambda params, eqn: ("flip", {"axes": _ints(params["dimensions"])}),
-    **dict.fromkeys(_SCATTERS, _scatter),
+    "rev": lambda params, eqn: ("flip", {"axes": ints(params["dimensions"])}),
+    **dict.fromkeys(SCATTERS, scatter),
     "select_n": _select,
     "shift_right_logical": _logical_shift,
     "slice": _slice,
@@ -252,7 +204,7 @@ _SETTINGS: dict[str, Callable[[Any, Any], tuple[str, dict[str, Any]] | None]] = 
     "split": _split,
     "squeeze": _reshape,
     "stack": lambda params, eqn: _joined("stack", params["axis"]),
-    "transpose": lambda params, eqn: ("transpose", {"axes": _ints(params["permutation"])}),
+    "transpose": lambda params, eqn: ("transpose", {"axes": ints(params["permutation"])}),
     "triangular_solve": _triangular_solve,
 }
 _CONTROL = {"cond": _branch, "scan": _scan, "while": _while}

@@ -4,15 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxmeta.tabular._arrays import (
-    FARTHEST,
-    HINGES,
-    LEVELS,
-    SCORES,
-    TERMS,
-    Dictionary,
-    EmittedTable,
-)
+from jaxmeta.tabular._arrays import FARTHEST, HINGES, LEVELS, SCORES, TERMS, EmittedTable
 from jaxmeta.tabular.estimator._model import TableModel
 
 _STEP = 1e30
@@ -32,8 +24,7 @@ def compress(
       num_features: features D of the rows to predict.
       num_classes: classes C, the first ones of the padded.
     """
-    leaves: Any = [np.asarray(leaf, np.float64) for leaf in w.dictionary]
-    dictionary: Any = Dictionary(*leaves)
+    dictionary: Any = w.dictionary._make(np.asarray(leaf, np.float64) for leaf in w.dictionary)
     size = len(dictionary.metric)
     # Class 0 has the score zero.
     kernel = np.pad(np.asarray(w.kernel, np.float64)[:, : num_classes - 1], ((0, 0), (1, 0)))
