@@ -1,7 +1,6 @@
 """The operations of programs that NumPy runs: of settings, each gives a function of arrays."""
 
 import functools
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -119,24 +118,16 @@ def _dynamic_slice(sizes: list[int]):
     return cut
 
 
-def _contract(axes: list[list[int]], batch: list[list[int]]):
-    """Sums of products over pairs of axes, as one matrix product for each of the batch."""
+def _contract(left: list[list[int]], right: list[list[int]], shape: list[int]):
+    """Sums of products, as one matrix product for each of the batch."""
+    first, second = _matrices(*left), _matrices(*right)
+    return lambda a, b: (first(a) @ second(b)).reshape(shape)
 
-    def matrix(x: np.ndarray, summed: list[int], kept: list[int], rows_first: bool):
-        free = [axis for axis in range(x.ndim) if axis not in summed and axis not in kept]
-        batch_shape = [x.shape[axis] for axis in kept]
-        free_shape = [x.shape[axis] for axis in free]
-        order = (*kept, *free, *summed) if rows_first else (*kept, *summed, *free)
-        sizes = [math.prod(free_shape), math.prod(x.shape[axis] for axis in summed)]
-        shape = (*batch_shape, *(sizes if rows_first else reversed(sizes)))
-        return x.transpose(order).reshape(shape), batch_shape, free_shape
 
-    def run(a, b):
-        a, batch_shape, rows = matrix(a, axes[0], batch[0], True)
-        b, _, columns = matrix(b, axes[1], batch[1], False)
-        return (a @ b).reshape([*batch_shape, *rows, *columns])
-
-    return run
+def _matrices(axes: list[int], shape: list[int]):
+    if axes == [*range(len(axes))]:
+        return _reshape(shape)
+    return lambda x: x.transpose(axes).reshape(shape)
 
 
 def _cholesky():

@@ -13,27 +13,37 @@ class _Windows:
         self.batch = dict(zip(batch, index_batch, strict=True))
         self.sizes = sizes
         self.window = [d for d in range(len(sizes)) if d not in collapsed and d not in batch]
+        self._known: dict[Any, Any] = {}
 
     def __call__(self, shape, starts):
         """An index a dimension, and where they are within the array; None for everywhere."""
-        rank = starts.ndim - 1 + len(self.window)
-        index, valid = [], None
-        for d, (extent, size) in enumerate(zip(shape, self.sizes, strict=True)):
-            at = np.zeros((1,) * rank, np.intp)
-            if d in self.start_map:
-                start = starts[..., self.start_map.index(d)]
-                inside = (start >= 0) & (start <= extent - size)
+        offsets = self._known.get((shape, starts.shape))
+        if offsets is None:
+            offsets = self._offsets(starts.shape)
+            self._known[shape, starts.shape] = offsets
+        index, valid = list(offsets), None
+        for column, d in enumerate(self.start_map):
+            start, last = starts[..., column], shape[d] - self.sizes[d]
+            if self.fill:
+                inside = (start >= 0) & (start <= last)
                 valid = inside if valid is None else valid & inside
-                start = np.minimum(np.maximum(start, 0), extent - size)
-                at = at + np.reshape(start, (*starts.shape[:-1], *(1,) * len(self.window)))
-            if d in self.batch:
-                at = at + _along(self.batch[d], rank, starts.shape[self.batch[d]])
-            if d in self.window and size > 1:
-                at = at + _along(starts.ndim - 1 + self.window.index(d), rank, size)
-            index.append(at)
-        if valid is None or not self.fill or np.all(valid):
+            start = np.minimum(np.maximum(start, 0), last)
+            index[d] = index[d] + np.reshape(start, (*starts.shape[:-1], *(1,) * len(self.window)))
+        if valid is None or np.all(valid):
             return tuple(index), None
         return tuple(index), np.reshape(valid, (*starts.shape[:-1], *(1,) * len(self.window)))
+
+    def _offsets(self, starts):
+        """What is known of the indices from shapes alone."""
+        rank, offsets = len(starts) - 1 + len(self.window), []
+        for d, size in enumerate(self.sizes):
+            at = np.zeros((1,) * rank, np.intp)
+            if d in self.batch:
+                at = at + _along(self.batch[d], rank, starts[self.batch[d]])
+            if d in self.window and size > 1:
+                at = at + _along(len(starts) - 1 + self.window.index(d), rank, size)
+            offsets.append(at)
+        return offsets
 
     def shape(self, starts):
         return (*starts.shape[:-1], *(self.sizes[d] for d in self.window))

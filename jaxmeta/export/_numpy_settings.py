@@ -1,5 +1,6 @@
 """What an equation of JAX is among the operations of programs that NumPy runs."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -150,8 +151,20 @@ def _slice(params, eqn):
 
 
 def _contract(params, eqn):
-    axes, batch = params["dimension_numbers"]
-    return "contract", {"axes": [*map(ints, axes)], "batch": [*map(ints, batch)]}
+    """As matrices [batch, rows, summed] and [batch, summed, columns]."""
+    settings = []
+    for side, (variable, summed, batch) in enumerate(
+        zip(eqn.invars, *params["dimension_numbers"], strict=True)
+    ):
+        extents = variable.aval.shape
+        free = [axis for axis in range(len(extents)) if axis not in (*summed, *batch)]
+        ends = [math.prod(extents[axis] for axis in group) for group in (free, summed)]
+        order = [*batch, *free, *summed] if side == 0 else [*batch, *summed, *free]
+        matrices = [*(extents[axis] for axis in batch), *(ends if side == 0 else ends[::-1])]
+        settings.append([ints(order), ints(matrices)])
+    return "contract", dict(zip(("left", "right"), settings, strict=True)) | {
+        "shape": ints(eqn.outvars[0].aval.shape)
+    }
 
 
 def _triangular_solve(params, eqn):
