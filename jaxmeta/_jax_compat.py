@@ -24,6 +24,7 @@ __all__ = [
     "define_bilinear",
     "define_lowering",
     "eval_jaxpr",
+    "expanded",
     "inner_jaxprs",
     "is_concrete",
     "varying_axes",
@@ -50,6 +51,16 @@ def inner_jaxprs(equation: JaxprEqn) -> list[Jaxpr]:
     params = jax.tree.leaves(list(equation.params.values()))
     programs = [getattr(param, "jaxpr", param) for param in params]
     return [program for program in programs if isinstance(program, Jaxpr)]
+
+
+def expanded(equation: JaxprEqn) -> ClosedJaxpr | None:
+    """The program of an operation that is one only while it is traced; None if it is none such."""
+    composite = equation.params.get("_prim")
+    if composite is None:
+        return None
+    avals = [variable.aval for variable in equation.invars]
+    shapes = [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in avals]
+    return jax.make_jaxpr(lambda *args: composite.expand(*args))(*shapes)
 
 
 def define_bilinear(primitive: Primitive, left: Callable, right: Callable) -> None:

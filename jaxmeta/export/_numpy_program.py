@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxmeta._jax_compat import Literal
+from jaxmeta._jax_compat import Literal, expanded
 from jaxmeta._numpy_program import VERSION, stored
 from jaxmeta.export._numpy_settings import native, operation
 
@@ -78,8 +78,9 @@ class _Writer:
         for eqn in jaxpr.eqns:
             operands = [read(variable) for variable in eqn.invars]
             name = eqn.primitive.name
-            if name in _CALLS:
-                inner = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
+            composite = expanded(eqn)
+            if name in _CALLS or composite is not None:
+                inner: Any = composite or eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
                 closed = getattr(inner, "jaxpr", inner)
                 results = self.inline(closed, getattr(inner, "consts", ()), operands)
             elif name in _NOTHING or _is_identity(eqn):

@@ -76,7 +76,7 @@ def operation(eqn: Any, document: Callable[[Any], dict[str, Any]]) -> tuple[str,
         by, reverse = _CUMULATIVE[name], params["reverse"]
         return "cumulative", {"by": by, "axis": params["axis"], "reverse": reverse}
     if name in _CONTROL:
-        return _CONTROL[name](params, document)
+        return _CONTROL[name](eqn, document)
     if name in _SETTINGS:
         settings = _SETTINGS[name](params, eqn)
         if settings is not None:
@@ -173,14 +173,26 @@ def _triangular_solve(params, eqn):
     return "triangular_solve", {ours: bool(params[theirs]) for ours, theirs in settings.items()}
 
 
-def _scan(params, document):
-    settings = {each: params[each] for each in ("num_consts", "num_carry", "length", "reverse")}
-    stacked = params["jaxpr"].out_avals[params["num_carry"] :]
-    settings["empty"] = [[[0, *ints(each.shape)], each.dtype.name] for each in stacked]
-    return "scan", settings | {"body": document(params["jaxpr"])}
+def _scan(eqn, document):
+    body = eqn.params["jaxpr"]
+    # Versions of jax count them in different ways; what is scanned over has one axis more.
+    scanned, stacked = (
+        sum(each.aval.ndim > inner.ndim for each, inner in zip(outer, avals, strict=True))
+        for outer, avals in ((eqn.invars, body.in_avals), (eqn.outvars, body.out_avals))
+    )
+    num_carry = len(eqn.outvars) - stacked
+    return "scan", {
+        "body": document(body),
+        "num_consts": len(eqn.invars) - num_carry - scanned,
+        "num_carry": num_carry,
+        "length": eqn.params["length"],
+        "reverse": eqn.params["reverse"],
+        "empty": [[[0, *ints(y.shape)], y.dtype.name] for y in body.out_avals[num_carry:]],
+    }
 
 
-def _while(params, document):
+def _while(eqn, document):
+    params = eqn.params
     return "while", {
         "condition": document(params["cond_jaxpr"]),
         "body": document(params["body_jaxpr"]),
@@ -189,8 +201,8 @@ def _while(params, document):
     }
 
 
-def _branch(params, document):
-    return "branch", {"branches": [document(branch) for branch in params["branches"]]}
+def _branch(eqn, document):
+    return "branch", {"branches": [document(branch) for branch in eqn.params["branches"]]}
 
 
 _SETTINGS: dict[str, Callable[[Any, Any], tuple[str, dict[str, Any]] | None]] = {
