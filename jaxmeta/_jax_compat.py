@@ -58,7 +58,7 @@ def expanded(equation: JaxprEqn) -> ClosedJaxpr | None:
     composite = equation.params.get("_prim")
     if composite is None:
         return None
-    avals = [variable.aval for variable in equation.invars]
+    avals: list[Any] = [variable.aval for variable in equation.invars]
     shapes = [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in avals]
     return jax.make_jaxpr(lambda *args: composite.expand(*args))(*shapes)
 
