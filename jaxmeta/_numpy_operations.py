@@ -72,6 +72,10 @@ def _split(axis: int, ends: list[int]):
     return lambda x: tuple(np.split(x, ends, axis=axis))
 
 
+def _unstack(axis: int):
+    return lambda x: tuple(np.moveaxis(x, axis, 0))
+
+
 def _pad(widths: list[list[int]]):
     return lambda x, value: np.pad(x, widths, constant_values=value)
 
@@ -162,9 +166,9 @@ def _triangular_solve(left: bool, lower: bool, transpose: bool, unit: bool):
 
 
 _UFUNCS = """
-absolute add bitwise_and bitwise_or bitwise_xor ceil cos cosh divide equal exp expm1 floor greater
-fmod greater_equal invert isfinite left_shift less less_equal log log1p maximum minimum multiply
-negative not_equal power right_shift sign sin sinh sqrt square subtract tan tanh
+absolute add bitwise_and bitwise_or bitwise_xor ceil cos cosh divide equal exp exp2 expm1 floor fmod
+greater greater_equal invert isfinite left_shift less less_equal log log1p log2 maximum minimum
+multiply negative not_equal power right_shift sign sin sinh sqrt square subtract tan tanh
 """
 OPERATIONS: dict[str, Callable[..., Callable[..., Any]]] = {
     **{name: functools.partial(getattr, np, name) for name in _UFUNCS.split()},
@@ -193,5 +197,6 @@ OPERATIONS: dict[str, Callable[..., Callable[..., Any]]] = {
     "split": _split,
     "transpose": _transpose,
     "triangular_solve": _triangular_solve,
+    "unstack": _unstack,
     "view": _view,
 }

@@ -9,8 +9,8 @@ import numpy as np
 from jaxmeta.export._numpy_windows import SCATTERS, gather, ints, scatter
 
 _SAME = """
-add ceil cholesky clamp cos cosh exp expm1 floor log log1p logistic rsqrt sign sin sinh sqrt square
-tan tanh
+add ceil cholesky clamp cos cosh exp exp2 expm1 floor log log1p log2 logistic rsqrt sign sin sinh
+sqrt square tan tanh
 """
 _WITHOUT_SETTINGS = {name: name for name in _SAME.split()} | {
     "abs": "absolute",
@@ -231,5 +231,6 @@ _SETTINGS: dict[str, Callable[[Any, Any], tuple[str, dict[str, Any]] | None]] = 
     "stack": lambda params, eqn: _joined("stack", params["axis"]),
     "transpose": lambda params, eqn: ("transpose", {"axes": ints(params["permutation"])}),
     "triangular_solve": _triangular_solve,
+    "unstack": lambda params, eqn: ("unstack", {"axis": params["axis"]}),
 }
 _CONTROL = {"cond": _branch, "scan": _scan, "while": _while}

@@ -15,7 +15,15 @@ K = RNG.integers(-5, 5, (4, 3)).astype(np.int32)
 FUNCTIONS = {
     "arithmetic": lambda: (X + Y - X * Y / (1.0 + jnp.abs(Y)), -X, X**2, jnp.abs(X) ** 0.3, X**-3),
     "integers": lambda: (K + K, K * K, jnp.maximum(K, 1), K.astype(bool) & (K > 1) | (K < -2), ~K),
-    "functions": lambda: (jnp.exp(X), jnp.log1p(X**2), jnp.tanh(X), lax.rsqrt(X**2), jnp.sin(X)),
+    "functions": lambda: (
+        jnp.exp(X),
+        jnp.exp2(X),
+        jnp.log2(jnp.abs(X)),
+        jnp.log1p(X**2),
+        jnp.tanh(X),
+        lax.rsqrt(X**2),
+        jnp.sin(X),
+    ),
     "rounding": lambda: (
         jnp.floor(X),
         jnp.ceil(X),
@@ -27,7 +35,14 @@ FUNCTIONS = {
     "reductions": lambda: (X.sum(0), X.max(), X.min(1), (X > 0).any(0), (X > 0).all(1), K.prod()),
     "cumulative": lambda: (jnp.cumsum(X, 0), jnp.cumsum(X, 1)[::-1], lax.cummax(X, reverse=True)),
     "places": lambda: (X.argmax(0), X.argmin(1), jnp.sort(X, 0), jnp.sort(K, 1)),
-    "shapes": lambda: (X.T, X.reshape(2, 6), X[1:, ::2], X[:, None], jnp.stack([X, Y], 1)),
+    "shapes": lambda: (
+        X.T,
+        X.reshape(2, 6),
+        X[1:, ::2],
+        X[:, None],
+        jnp.stack([X, Y], 1),
+        *jnp.unstack(X, axis=1),
+    ),
     "more shapes": lambda: (
         jnp.pad(X, ((1, 2), (0, 1))),
         *jnp.split(X, [1, 3]),
