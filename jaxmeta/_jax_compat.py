@@ -60,7 +60,7 @@ def expanded(equation: JaxprEqn) -> ClosedJaxpr | None:
         return None
     avals: list[Any] = [variable.aval for variable in equation.invars]
     shapes = [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in avals]
-    return jax.make_jaxpr(lambda *args: composite.expand(*args))(*shapes)
+    return jax.make_jaxpr(composite.expand)(*shapes)
 
 
 def define_bilinear(primitive: Primitive, left: Callable, right: Callable) -> None:

@@ -22,8 +22,18 @@ def _integer_power(exponent: int):
     return np.square if exponent == 2 else lambda x: x**exponent
 
 
+def _power(dtype: str):
+    return lambda x, exponent: np.power(x, exponent, dtype=dtype)
+
+
 def _cast(dtype: str):
     return lambda x: x.astype(dtype)
+
+
+def _saturated(dtype: str):
+    """To integers as XLA does it: the nearest that there is, and 0 for what is not a number."""
+    least, most = np.iinfo(dtype).min, np.iinfo(dtype).max
+    return lambda x: np.clip(np.nan_to_num(x.astype(float), nan=0.0), least, most).astype(dtype)
 
 
 def _broadcast(middle: list[int], shape: list[int]):
@@ -168,7 +178,7 @@ def _triangular_solve(left: bool, lower: bool, transpose: bool, unit: bool):
 _UFUNCS = """
 absolute add bitwise_and bitwise_or bitwise_xor ceil cos cosh divide equal exp exp2 expm1 floor fmod
 greater greater_equal invert isfinite left_shift less less_equal log log1p log2 maximum minimum
-multiply negative not_equal power right_shift sign sin sinh sqrt square subtract tan tanh
+multiply negative not_equal right_shift sign sin sinh sqrt square subtract tan tanh
 """
 OPERATIONS: dict[str, Callable[..., Callable[..., Any]]] = {
     **{name: functools.partial(getattr, np, name) for name in _UFUNCS.split()},
@@ -187,9 +197,11 @@ OPERATIONS: dict[str, Callable[..., Callable[..., Any]]] = {
     "joined": _joined,
     "logistic": _logistic,
     "pad": _pad,
+    "power": _power,
     "reduce": _reduce,
     "reshape": _reshape,
     "rsqrt": _rsqrt,
+    "saturated": _saturated,
     "scatter": scatter,
     "select": _select,
     "slice": _slice,

@@ -27,10 +27,20 @@ def load_program(text: str, *known: np.ndarray) -> Callable[..., Values]:
         here, once.
 
     Returns:
-      A function from the other inputs to the tuple of outputs.
+      A function from the other inputs to the tuple of outputs. It refuses arrays of other shapes
+      than the program was traced for (ValueError), or of another kind of number (TypeError).
 
     Raises:
       ValueError: if the text is of another version of this format.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import numpy as np
+      >>> from jaxmeta.export import load_program, numpy_program
+      >>> text = numpy_program(lambda scale, x: scale * x, jnp.ones(()), jnp.ones(2))
+      >>> double = load_program(text, np.float32(2.0))
+      >>> double(np.arange(2.0))[0].tolist()
+      [0.0, 2.0]
     """
     document = json.loads(text)
     if document.get("version") != VERSION:
@@ -38,14 +48,30 @@ def load_program(text: str, *known: np.ndarray) -> Callable[..., Values]:
             f"The program has version {document.get('version')} of its format, this jaxmeta reads "
             f"version {VERSION}: export it again."
         )
+    takes = document["takes"]
     with np.errstate(all="ignore"):
-        function = _function(document, known)
+        function = _function(document, _as_traced(known, takes[: len(known)]))
 
     def run(*inputs: np.ndarray) -> Values:
+        inputs = _as_traced(inputs, takes[len(known) :])
         with np.errstate(all="ignore"):  # As in XLA: what is not finite is for the program to see.
-            return function(*inputs)
+            # Copies: nobody who writes into a result changes a constant of the program.
+            return tuple(np.array(each) for each in function(*inputs))
 
     return run
+
+
+def _as_traced(inputs: Sequence[Any], takes: Sequence[Any]) -> Values:
+    """The inputs in the dtypes that the program was traced with."""
+    if len(inputs) != len(takes):
+        raise ValueError(f"The program takes {len(takes)} more arrays, got {len(inputs)}.")
+    for i, (array, (shape, _)) in enumerate(zip(inputs, takes, strict=True)):
+        if list(np.shape(array)) != shape:
+            raise ValueError(f"Array {i} of a program has shape {shape}, got {np.shape(array)}.")
+    return tuple(
+        np.asarray(array).astype(dtype, casting="same_kind", copy=False)
+        for array, (_, dtype) in zip(inputs, takes, strict=True)
+    )
 
 
 def stored(array: np.ndarray) -> list[Any]:

@@ -41,6 +41,21 @@ def test_a_program_runs_again_and_its_inner_programs_are_found():
     assert all(isinstance(one, _jax_compat.Jaxpr) for found in inner for one in found)
 
 
+def test_what_is_one_operation_only_while_traced_is_expanded():
+    """Whether there is such a thing depends on the version: what is left is none."""
+
+    def names(jaxpr):
+        for equation in jaxpr.eqns:
+            composite = _jax_compat.expanded(equation)
+            inner = [] if composite is None else [composite.jaxpr]
+            for program in inner or _jax_compat.inner_jaxprs(equation):
+                yield from names(program)
+            if not inner:
+                yield equation.primitive.name
+
+    assert "call_hi_primitive" not in names(jax.make_jaxpr(jnp.frexp)(jnp.ones(2)).jaxpr)
+
+
 @pytest.mark.parametrize("typed", [True, False])
 def test_axes_along_which_shards_differ_are_told(typed):
     found, mesh = [], parallel.task_mesh(1)

@@ -11,7 +11,7 @@ from jaxmeta._jax_compat import Literal, expanded
 from jaxmeta._numpy_program import VERSION, stored
 from jaxmeta.export._numpy_settings import native, operation
 
-_CALLS = ("jit", "pjit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call", "remat2")
+_CALLS = ("jit", "pjit", "closed_call", "remat2", "custom_jvp_call", "custom_vjp_call")
 _NOTHING = ("stop_gradient", "copy", "optimization_barrier", "checkpoint_name", "device_put")
 
 
@@ -43,7 +43,9 @@ def numpy_program(function: Callable[..., Any], *args: Any) -> str:
       (4, 2)
     """
     closed = jax.make_jaxpr(function)(*args)
-    return json.dumps(_document(closed) | {"version": VERSION}, separators=(",", ":"))
+    takes = [[[*aval.shape], native(aval.dtype).name] for aval in closed.in_avals]
+    document = _document(closed) | {"version": VERSION, "takes": takes}
+    return json.dumps(document, separators=(",", ":"))
 
 
 class _Writer:

@@ -29,7 +29,6 @@ _WITHOUT_SETTINGS = {name: name for name in _SAME.split()} | {
     "neg": "negative",
     "not": "invert",
     "or": "bitwise_or",
-    "pow": "power",
     "rem": "fmod",
     "shift_left": "left_shift",
     "shift_right_arithmetic": "right_shift",
@@ -94,6 +93,16 @@ def _joined(by, axis):
 
 def _divide(params, eqn):
     return ("divide", {}) if np.issubdtype(eqn.invars[0].aval.dtype, np.floating) else None
+
+
+def _power(params, eqn):
+    return "power", {"dtype": eqn.outvars[0].aval.dtype.name}
+
+
+def _cast(params, eqn):
+    old, new = eqn.invars[0].aval.dtype, params["new_dtype"]
+    rounds = old.kind == "f" and new.kind in "iu" and new.itemsize <= 4
+    return "saturated" if rounds else "cast", {"dtype": new.name}
 
 
 def _select(params, eqn):
@@ -211,7 +220,7 @@ _SETTINGS: dict[str, Callable[[Any, Any], tuple[str, dict[str, Any]] | None]] = 
     "broadcast_in_dim": _broadcast,
     "bitcast_convert_type": _view,
     "concatenate": lambda params, eqn: _joined("concatenate", params["dimension"]),
-    "convert_element_type": lambda params, eqn: ("cast", {"dtype": params["new_dtype"].name}),
+    "convert_element_type": _cast,
     "div": _divide,
     "dot_general": _contract,
     "dynamic_slice": lambda params, eqn: ("dynamic_slice", {"sizes": ints(params["slice_sizes"])}),
@@ -219,6 +228,7 @@ _SETTINGS: dict[str, Callable[[Any, Any], tuple[str, dict[str, Any]] | None]] = 
     "integer_pow": lambda params, eqn: ("integer_power", {"exponent": params["y"]}),
     "iota": _arange,
     "pad": _pad,
+    "pow": _power,
     "reshape": _reshape,
     "rev": lambda params, eqn: ("flip", {"axes": ints(params["dimensions"])}),
     **dict.fromkeys(SCATTERS, scatter),

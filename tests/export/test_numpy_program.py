@@ -10,10 +10,15 @@ from jaxmeta.export import load_program, numpy_program
 from tests import zoo
 
 RNG = np.random.default_rng(0)
+_twice = jax.custom_vjp(lambda x: 2 * x)
+_twice.defvjp(lambda x: (2 * x, None), lambda _, g: (2 * g,))
 X, Y = RNG.normal(size=(2, 4, 3)).astype(np.float32)
 K = RNG.integers(-5, 5, (4, 3)).astype(np.int32)
 FUNCTIONS = {
     "arithmetic": lambda: (X + Y - X * Y / (1.0 + jnp.abs(Y)), -X, X**2, jnp.abs(X) ** 0.3, X**-3),
+    "whole powers": lambda: (lax.pow(X, K), jnp.abs(X) ** K.astype(jnp.float32)),
+    "to integers": lambda: ((X / 0).astype(int), (X * 1e20).astype(int), (0 * X / 0).astype(int)),
+    "calls": lambda: (jax.checkpoint(jnp.sin)(X), jax.jit(jnp.cos)(X), _twice(X), jnp.frexp(X)[1]),
     "integers": lambda: (K + K, K * K, jnp.maximum(K, 1), K.astype(bool) & (K > 1) | (K < -2), ~K),
     "functions": lambda: (
         jnp.exp(X),
@@ -140,6 +145,23 @@ def test_what_numpy_has_no_counterpart_for_is_refused_by_name():
         numpy_program(jnp.exp, jnp.ones(3, jnp.bfloat16))
     with pytest.raises(NotImplementedError, match="key"):
         numpy_program(jax.random.normal, jax.random.key(0))
+
+
+def test_what_a_program_was_not_traced_for_is_refused():
+    run = load_program(numpy_program(lambda x, k: (x + k.astype(x.dtype), jnp.arange(3)), X, K))
+    with pytest.raises(ValueError, match=r"shape \[4, 3\], got \(3,\)"):
+        run(X[0], K)
+    with pytest.raises(ValueError, match="takes 2 more arrays, got 1"):
+        run(X)
+    with pytest.raises(TypeError, match="same_kind"):
+        run(X, Y)
+    assert run(X.astype(float), K)[0].dtype == np.float32
+
+
+def test_who_writes_into_a_result_changes_no_constant():
+    run = load_program(numpy_program(lambda x: (x, jnp.arange(3)), X))
+    run(X)[1][:] = 7
+    assert run(X)[1].tolist() == [0, 1, 2]
 
 
 def test_a_program_of_another_version_is_refused():
