@@ -25,6 +25,9 @@ ROWS = (32, 100, MOST_ROWS)
 TERMS = 7
 """Terms of a column; the last says that the value is missing."""
 
+LANDMARKS = 32
+"""Landmarks of a table of the shipped meta-net, of which a term each says how near a row is."""
+
 LEVELS = TERMS - 1
 """Levels of a categorical column that have a term; what is numeric has as many others."""
 

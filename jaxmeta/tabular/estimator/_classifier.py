@@ -2,24 +2,31 @@
 
 import warnings
 from collections.abc import Sequence
+from numbers import Integral
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.preprocessing import OrdinalEncoder
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, InvalidParameterError, StrOptions
+from sklearn.utils.validation import check_is_fitted
 
-from jaxmeta.tabular._arrays import MOST_CLASSES
-from jaxmeta.tabular.estimator import _explain
+from jaxmeta.tabular._arrays import LANDMARKS, MOST_CLASSES, TERMS
+from jaxmeta.tabular.estimator import _explain, _export, _input
+from jaxmeta.tabular.estimator._attribution import nearest_rows, shares
 from jaxmeta.tabular.estimator._compress import compress
-from jaxmeta.tabular.estimator._model import TableModel, outputs, probabilities
+from jaxmeta.tabular.estimator._model import log_odds, probabilities, standardise
 from jaxmeta.tabular.estimator._pretrained import emit
-from jaxmeta.tabular.estimator._reduction import choose_columns, choose_rows
-
-_LARGEST = np.finfo(np.float32).max
-_UNSEEN = -2  # the code of a name that `fit` did not see: it is no level
+from jaxmeta.tabular.estimator._reduction import choose_columns, choose_units
+from jaxmeta.tabular.estimator._terms import live_terms
+from jaxmeta.tabular.estimator._weights import (
+    log_class_weights,
+    rows_that_weigh,
+    sample_rows,
+    shifted,
+    shifts,
+)
 
 
 class MetaClassifier(ClassifierMixin, BaseEstimator):
@@ -32,180 +39,206 @@ class MetaClassifier(ClassifierMixin, BaseEstimator):
     warning says so; more classes are told apart one against the rest. It computes with NumPy alone,
     from any thread or process, in milliseconds.
 
+    X is a frame of pandas, polars or pyarrow, an array, a list or a sparse matrix. Numbers, also as
+    text, are numbers; dates count as seconds since 1970, lengths of time as seconds, categories
+    with an order as their places in it; other text and categories are names. None, NaN, NaT,
+    `pandas.NA` and blank text are missing. What is none of this is refused by the name of its
+    column. To predict, a frame may have its columns in any order; a name that `fit` did not see is
+    no level, and an array of numbers holds the places of names among the sorted ones.
+
     Args:
       n_nonzero: terms that the model may have; None for all of them. For more than two classes a
         term has a weight for each class but the first.
-      categorical_features: which columns hold codes 0, 1, ... without order: indices or a mask;
-        the columns of a pandas frame that are not numbers are always taken as such.
+      categorical_features: which columns hold names without order: by name, by index, or a mask;
+        text and unordered categories of a frame are always taken as such.
+      class_weight: weights of the classes by label, or "balanced" for the same sum for each; they
+        shift the log-odds by Bayes' rule.
       random_state: draws the sample of rows, if there are too many.
 
     Attributes:
       classes_: labels in the order of the columns of `predict_proba`.
+      n_features_in_: columns D that `fit` had.
+      feature_names_in_: their names, if X was a frame whose names are text.
+      feature_importances_: of the weights of all terms, the share of each column `[D]`.
       columns_: indices of the columns that were read.
       emitted_: what the meta-net emitted: one `w`, or one for each class against the rest.
       models_: the same as the few arrays that `predict` needs.
+
+    Example:
+      >>> from sklearn.datasets import load_iris
+      >>> X, y = load_iris(return_X_y=True)
+      >>> bool(MetaClassifier(n_nonzero=12).fit(X[::2], y[::2]).score(X[1::2], y[1::2]) > 0.9)
+      True
     """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "n_nonzero": [Interval(Integral, 1, None, closed="left"), None],
+        "categorical_features": ["array-like", str, Integral, None],
+        "class_weight": [StrOptions({"balanced"}), dict, None],
+        "random_state": ["random_state"],
+    }
 
     def __init__(
         self,
         n_nonzero: int | None = None,
         *,
-        categorical_features: Sequence[int] | Sequence[bool] | None = None,
-        random_state: int = 0,
+        categorical_features: Sequence[str] | Sequence[int] | Sequence[bool] | None = None,
+        class_weight: dict[Any, float] | str | None = None,
+        random_state: int | np.random.RandomState | None = 0,
     ):
         self.n_nonzero = n_nonzero
         self.categorical_features = categorical_features
+        self.class_weight = class_weight
         self.random_state = random_state
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
+        tags.input_tags.sparse = True
         return tags
 
-    def fit(self, X: Any, y: Any) -> "MetaClassifier":
-        """Emit a model from the rows.
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "MetaClassifier":
+        """Emit a model from the rows. A fit that fails leaves the model as it was.
+
+        Args:
+          X: rows `[N, D]`.
+          y: their labels `[N]`.
+          sample_weight: of the rows `[N]`. A whole number stands for as many copies; other weights
+            say how often a row is among the N that the meta-net reads.
 
         Raises:
-          ValueError: for one class only, or a bound on the terms below 1.
+          TypeError: for cells that are no values, such as lists; it names the column.
+          ValueError: for a parameter out of its range, one class only, labels that are missing, or
+            a column that cannot be read; it names the column.
         """
-        if self.n_nonzero is not None and self.n_nonzero < 1:
-            raise ValueError(f"n_nonzero must be 1 or more, or None, got {self.n_nonzero}.")
-        self._names = _names_of_text(X)
-        if self._names:
-            self._encoder = OrdinalEncoder(
-                handle_unknown="use_encoded_value", unknown_value=_UNSEEN
-            ).fit(X[self._names])
-        x, y = validate_data(
-            self, self._numbers(X), y, dtype=np.float32, ensure_all_finite="allow-nan"
-        )
-        check_classification_targets(y)
-        self.classes_, codes = np.unique(y, return_inverse=True)
+        before = self.__dict__.copy()
+        try:
+            return self._fit(X, y, sample_weight)
+        except BaseException:
+            self.__dict__ = before
+            raise
+
+    def _fit(self, X: Any, y: Any, sample_weight: Any) -> "MetaClassifier":
+        x, self._columns = _input.read_table(self, X, self.categorical_features)
+        labels = _input.read_labels(y)
+        origin, weights = rows_that_weigh(sample_weight, x, labels)
+        x, labels = x[origin], labels[origin]
+        self.classes_, codes = np.unique(labels, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(
                 f"MetaClassifier needs rows of two classes or more, got one class, {self.classes_}."
             )
-        categorical = self._categorical(X)
-        rows = choose_rows(codes, self.random_state)
-        self.columns_ = choose_columns(x[rows], codes[rows], categorical)
-        self._warn_of_what_is_left_out(x, rows)
-        table, codes = x[np.ix_(rows, self.columns_)], codes[rows]
-        one_model = len(self.classes_) <= MOST_CLASSES
-        targets = [codes] if one_model else [codes == c for c in range(len(self.classes_))]
-        self.emitted_ = [
-            emit(table, target.astype(int), categorical[self.columns_], self.n_nonzero or 0)
-            for target in targets
-        ]
-        self.models_ = [
-            compress(w, columns=self.columns_, num_features=x.shape[1], num_classes=self._ways())
-            for w in self.emitted_
-        ]
-        self._landmark_rows = [self._nearest(model, x, rows) for model in self.models_]
-        self._plain_width = None if hasattr(self, "feature_names_in_") else x.shape[1]
+        rows = sample_rows(codes, weights, self._seed())
+        # In an order of their own, so that the order that they had changes nothing.
+        rows = rows[np.lexsort((*x[rows].T, codes[rows]))]
+        log_weights = log_class_weights(self.class_weight, self.classes_, codes, weights)
+        self._read(x[rows], codes[rows], log_weights)
+        landmarks = [nearest_rows(model, x[rows]) for model in self.models_]
+        self._landmark_rows = [origin[rows[each]].tolist() for each in landmarks]
+        self._plain_width = _input.width_of_plain_arrays(self, self._columns)
+        self._warn_of_what_is_left_out(len(np.unique(rows)), *x.shape)
         return self
+
+    def _read(self, x: np.ndarray, y: np.ndarray, log_weights: np.ndarray) -> None:
+        """Emit models of rows `x [S, D]` with the codes `y [S]` of classes of such weights."""
+        categorical = np.array([each.kind == "name" for each in self._columns])
+        self.columns_ = choose_columns(x, y, categorical)
+        self._units = choose_units(x, self.columns_, categorical)
+        table = standardise(x[:, self.columns_], self._units.centre, self._units.scale)
+        classes = range(len(log_weights))
+        targets = [y] if len(classes) <= MOST_CLASSES else [y == c for c in classes]
+        self.emitted_ = [
+            emit(table, each.astype(int), categorical[self.columns_], self._num_terms())
+            for each in targets
+        ]
+        self._shifts = shifts(log_weights, y, len(targets))
+        self.models_ = [
+            shifted(compress(w, self._units, len(shift)), shift)
+            for w, shift in zip(self.emitted_, self._shifts, strict=True)
+        ]
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probabilities `[N, C]`."""
-        if not self._needs_no_check(X):
-            check_is_fitted(self)
-            X = validate_data(
-                self, self._numbers(X), dtype=np.float32, ensure_all_finite="allow-nan", reset=False
-            )
-        return probabilities(self.models_, X)
+        x = self._rows(X)
+        return probabilities(self.models_, x)
 
     def predict(self, X: Any) -> np.ndarray:
         """The likeliest class of each row `[N]`."""
         p = self.predict_proba(X)
         return self.classes_[p.argmax(axis=1)]
 
+    def decision_function(self, X: Any) -> np.ndarray:
+        """Log-odds of the second class `[N]`; of more classes, logits `[N, C]`."""
+        x = self._rows(X)
+        result = log_odds(self.models_, x)
+        return result[:, 1] if len(self.classes_) == 2 else result
+
+    @property
+    def feature_importances_(self) -> np.ndarray:
+        check_is_fitted(self)
+        return shares(self.emitted_, self.columns_, self.n_features_in_)
+
     def explain(self, *, plot: Path | str | None = None) -> str:
         """The emitted model as text, a line a term, the heaviest first; and as a bar chart.
 
-        A weight is what one standard deviation of its term adds to the log-odds.
+        A weight is what one standard deviation of its term adds to the log-odds. Of more than five
+        classes each has a page, and a panel, of its own: that class against the rest.
 
         Args:
           plot: a PNG to draw as well; needs matplotlib.
         """
         check_is_fitted(self)
-        pages = []
-        for c, (terms, w) in enumerate(zip(self._terms(), self.emitted_, strict=True)):
-            classes = self.classes_ if len(self.emitted_) == 1 else ["rest", self.classes_[c]]
-            bias = np.asarray(w.bias)[: len(classes) - 1]
-            pages.append(_explain.as_text(terms, bias, list(classes)))
-            if plot is not None and c == 0:
-                _explain.draw(terms, list(classes), plot)
-        return "\n\n".join(pages)
+        pages = [self._page(c) for c in range(len(self.emitted_))]
+        if plot is not None:
+            _explain.draw(pages, plot)
+        return "\n\n".join(map(_explain.as_text, pages))
 
     def export(self, path: Path | str) -> None:
         """Write the model as a Python file that needs NumPy alone.
 
-        It has `predict_proba(x)` and `predict(x)` for `x [N, D]`: the columns that `fit` had, NaN
-        where missing, names as the codes that sorting gives them.
+        It has `predict_proba(x)` and `predict(x)` for what `predict` of the model takes, but sparse
+        matrices, and the names of the columns, their levels and the labels as constants.
         """
         check_is_fitted(self)
-        _explain.write_module(self.models_, self.classes_.tolist(), path)
+        named = hasattr(self, "feature_names_in_")
+        _export.write_module(self.models_, self._columns, self.classes_, path, named=named)
 
-    def _ways(self) -> int:
-        return len(self.classes_) if len(self.classes_) <= MOST_CLASSES else 2
+    def _page(self, c: int) -> _explain.Page:
+        """What is to say of one emitted model."""
+        w, shift = self.emitted_[c], self._shifts[c]
+        read = [self._columns[index] for index in self.columns_]
+        terms = live_terms(w, read, self._units, self._landmark_rows[c], len(shift))
+        classes = self.classes_ if len(self.emitted_) == 1 else ["rest", self.classes_[c]]
+        bias = np.asarray(w.bias)[: len(shift) - 1] + shift[1:]
+        return _explain.Page(terms, bias, list(classes))
 
-    def _numbers(self, X: Any) -> Any:
-        """The same, columns of text as codes, None and NaN as NaN."""
-        if not self._names or not hasattr(X, "columns"):
+    def _rows(self, X: Any) -> np.ndarray:
+        # The checks take longer than the model.
+        if _input.is_plain(X, getattr(self, "_plain_width", None)):
             return X
-        codes = self._encoder.transform(X[self._names])
-        return X.assign(**dict(zip(self._names, codes.T, strict=True)))
+        check_is_fitted(self)
+        return _input.read_rows(self, X, self._columns)
 
-    def _categorical(self, X: Any) -> np.ndarray:
-        """Which columns hold codes, bool `[D]`."""
-        mask = np.zeros(self.n_features_in_, bool)
-        if self.categorical_features is not None and len(self.categorical_features):
-            mask[np.asarray(self.categorical_features)] = True
-        if self._names:
-            mask |= np.isin(np.asarray(X.columns), self._names)
-        return mask
-
-    def _warn_of_what_is_left_out(self, x: np.ndarray, rows: np.ndarray) -> None:
-        if len(rows) < len(x) or len(self.columns_) < x.shape[1]:
-            warnings.warn(
-                f"MetaClassifier reads {len(rows)} of {len(x)} rows and {len(self.columns_)} of "
-                f"{x.shape[1]} columns: its meta-net was trained for no more.",
-                stacklevel=3,
+    def _num_terms(self) -> int:
+        """0 for all of them."""
+        if isinstance(self.n_nonzero, bool | np.bool_):
+            raise InvalidParameterError(
+                "The 'n_nonzero' parameter of MetaClassifier must be an int in the range [1, inf) "
+                f"or None. Got {self.n_nonzero} instead."
             )
+        most = TERMS * len(self.columns_) + LANDMARKS
+        return 0 if self.n_nonzero is None or self.n_nonzero >= most else int(self.n_nonzero)
 
-    def _needs_no_check(self, X: Any) -> bool:
-        """Whether scikit-learn's checks, which take longer than the model, would find nothing."""
-        return (
-            type(X) is np.ndarray
-            and X.dtype.kind == "f"
-            and X.ndim == 2
-            and len(X) > 0
-            and X.shape[1] == getattr(self, "_plain_width", None)
-            # Nothing is infinite; where something is missing, that takes another look.
-            and (abs(np.add.reduce(X, None, float)) < _LARGEST or not (np.abs(X) > _LARGEST).any())
-        )
+    def _seed(self) -> int:
+        if isinstance(self.random_state, Integral):
+            return int(self.random_state)
+        return int(check_random_state(self.random_state).randint(2**31))
 
-    def _nearest(self, model: TableModel, x: np.ndarray, rows: np.ndarray) -> list[int]:
-        """Which row of `fit` each live landmark is."""
-        points = outputs(model, x[rows])[:, model.bumps.shape[1] :]
-        gaps = ((points[:, None] - model.landmarks[None]) ** 2).sum(axis=2)
-        return rows[gaps.argmin(axis=0)].tolist()
-
-    def _terms(self) -> list[list[_explain.Term]]:
-        names = getattr(self, "feature_names_in_", None)
-        names = [f"x{c}" if names is None else names[c] for c in self.columns_]
-        stands_for = self._encoder.categories_ if self._names else []
-        levels = dict(zip(self._names, stands_for, strict=True))
-        return [
-            _explain.live_terms(w, names, [levels.get(name) for name in names], rows, self._ways())
-            for w, rows in zip(self.emitted_, self._landmark_rows, strict=True)
-        ]
-
-
-def _names_of_text(X: Any) -> list[str]:
-    """Columns of a pandas frame that are not numbers."""
-    if not hasattr(X, "columns"):
-        return []
-    return [name for name, kind in zip(X.columns, X.dtypes, strict=True) if not _is_number(kind)]
-
-
-def _is_number(kind: Any) -> bool:
-    return getattr(kind, "kind", "O") in "biuf"
+    def _warn_of_what_is_left_out(self, rows: int, num_rows: int, num_columns: int) -> None:
+        if rows < num_rows or len(self.columns_) < num_columns:
+            warnings.warn(
+                f"MetaClassifier reads {rows} of {num_rows} rows and {len(self.columns_)} of "
+                f"{num_columns} columns: its meta-net was trained for no more.",
+                stacklevel=5,
+            )

@@ -6,6 +6,7 @@ import numpy as np
 
 from jaxmeta.tabular._arrays import FARTHEST, HINGES, LEVELS, SCORES, TERMS, EmittedTable
 from jaxmeta.tabular.estimator._model import TableModel
+from jaxmeta.tabular.estimator._reduction import Units
 
 _STEP = 1e30
 """Slope of a ramp that is a step."""
@@ -13,15 +14,12 @@ _STEP = 1e30
 _CODE_EDGE = 1e-6  # how near to a code a value is that code
 
 
-def compress(
-    w: EmittedTable, *, columns: np.ndarray, num_features: int, num_classes: int
-) -> TableModel:
+def compress(w: EmittedTable, units: Units, num_classes: int) -> TableModel:
     """The arrays that predict as `w` does.
 
     Args:
-      w: as emitted, arrays of NumPy or JAX.
-      columns: which feature each of its columns is; those after them are padding.
-      num_features: features D of the rows to predict.
+      w: as emitted, arrays of NumPy or JAX; columns after those of `units` are padding.
+      units: which feature each of its K columns is, and what was done to it.
       num_classes: classes C, the first ones of the padded.
     """
     dictionary: Any = w.dictionary._make(np.asarray(leaf, np.float64) for leaf in w.dictionary)
@@ -46,24 +44,25 @@ def compress(
     complete = np.zeros(feeds.shape[1])
     complete[1:num_classes] = np.asarray(w.bias, np.float64)[: num_classes - 1]
     complete[:num_classes] -= dictionary.mean[size:][live] @ bump_weights
-    feeds = feeds.reshape(-1, TERMS, len(complete))[: len(columns)]
-    means = dictionary.mean[:size].reshape(-1, TERMS, 1)[: len(columns)]
-    missing, ramps = np.zeros((num_features, len(complete))), []
+    feeds = feeds.reshape(-1, TERMS, len(complete))[: len(units.features)]
+    means = dictionary.mean[:size].reshape(-1, TERMS, 1)[: len(units.features)]
+    missing, ramps = np.zeros((len(units.features), len(complete))), []
     for kind, build in ((0, _of_numbers), (1, _of_levels)):
-        chosen = np.flatnonzero(dictionary.categorical[: len(columns)] == kind)
+        chosen = np.flatnonzero(dictionary.categorical[: len(units.features)] == kind)
         feed, mean = feeds[chosen], means[chosen]
         low, high, heights, below = build(dictionary, chosen, feed[:, :-1])
         used = heights.any(axis=2)
-        features = np.repeat(columns[chosen], used.sum(axis=1))
-        ramps.append((features, low[used], high[used], heights[used]))
+        columns = np.repeat(chosen, used.sum(axis=1))
+        ramps.append((columns, low[used], high[used], heights[used]))
         # A ramp is zero in its middle, and so it is where its value is missing.
         known = below + 0.5 * heights.sum(axis=1) - (mean[:, :-1] * feed[:, :-1]).sum(axis=1)
-        missing[columns[chosen]] = feed[:, -1] - known
+        missing[chosen] = feed[:, -1] - known
         complete += (known - mean[:, -1] * feed[:, -1]).sum(axis=0)
-    features, low, high, weights = map(np.concatenate, zip(*ramps, strict=True))
+    columns, low, high, weights = map(np.concatenate, zip(*ramps, strict=True))
     wide = high > low
     return TableModel(
-        columns=features,
+        **units._asdict(),
+        columns=columns,
         middle=0.5 * (low + high),
         slope=np.where(wide, 1.0 / np.where(wide, high - low, 1.0), _STEP),
         weights=weights,

@@ -1,8 +1,36 @@
-"""Tables that are larger than the meta-net was trained for: which rows and columns it reads."""
+"""From a table as people have it to one as the meta-net reads it: units, rows and columns."""
+
+from typing import NamedTuple
 
 import numpy as np
 
 from jaxmeta.tabular._arrays import MOST_COLUMNS, MOST_ROWS
+
+
+class Units(NamedTuple):
+    """The K columns that the meta-net reads, and their units; fields as those of `TableModel`."""
+
+    features: np.ndarray
+    centre: np.ndarray
+    scale: np.ndarray
+
+
+def choose_units(x: np.ndarray, features: np.ndarray, categorical: np.ndarray) -> Units:
+    """The median and spread of each of the features of `x [N, D]`; codes stay as they are.
+
+    In double precision, so that dates, ids and numbers of any size differ after rounding, too.
+    """
+    centre, scale = np.zeros(len(features)), np.ones(len(features))
+    for column, feature in enumerate(features.tolist()):
+        known = x[:, feature][~np.isnan(x[:, feature])]
+        if categorical[feature] or not len(known):
+            continue
+        low, middle, high = np.quantile(known, (0.25, 0.5, 0.75), method="nearest")
+        centre[column] = middle
+        # Where half of the values are one, any that differs says how large they are.
+        spread = high - low if high > low else np.abs(known - middle).max()
+        scale[column] = spread if spread > 0 else 1.0
+    return Units(features, centre, scale)
 
 
 def choose_rows(y: np.ndarray, seed: int) -> np.ndarray:

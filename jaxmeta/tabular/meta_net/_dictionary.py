@@ -27,6 +27,8 @@ from jaxmeta.types import Array, Examples
 _LEAST_STD = 1e-4
 _SPREAD = 3.0  # mean squared distance of two rows in the coordinates of the landmarks
 _NO_LEVEL = -1.0
+_LEAST_DISTANCE = 1e-3  # squared, of a landmark from those before it
+_NOWHERE = 1e3  # a coordinate so far from all rows that a bump there is zero
 
 
 class _Columns(NamedTuple):
@@ -198,7 +200,11 @@ def _metric(categorical: Array, inverse_std: Array, terms: Array, members: Array
 
 
 def _landmarks(points: Array, real: Array, num_landmarks: int) -> Array:
-    """Rows of `points [S, P]`, each as far as can be from those before; the first is central."""
+    """Rows of `points [S, P]`, each as far as can be from those before; the first is central.
+
+    Where all rows are landmarks, those that are left are nowhere. They would repeat a row that
+    rounding chooses, and that row would weigh more.
+    """
     squares = jnp.square(points).sum(axis=1)
     # The first is the nearest to the mean; from then on distances are below these numbers.
     first = jnp.where(real, 1e6 - squares, -1.0)
@@ -206,7 +212,8 @@ def _landmarks(points: Array, real: Array, num_landmarks: int) -> Array:
     def choose(far: Array, _: None) -> tuple[Array, Array]:
         index = jnp.argmax(far)
         distance = squares + squares[index] - 2.0 * points @ points[index]
-        return jnp.where(real, jnp.minimum(far, distance), -1.0), points[index]
+        landmark = jnp.where(far[index] > _LEAST_DISTANCE, points[index], _NOWHERE)
+        return jnp.where(real, jnp.minimum(far, distance), -1.0), landmark
 
     return jax.lax.scan(choose, first, length=num_landmarks)[1]
 

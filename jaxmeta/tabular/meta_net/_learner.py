@@ -9,7 +9,7 @@ from jaxmeta._absent import with_absent
 from jaxmeta._examples import one_hot_labels, read_support
 from jaxmeta._precision import standard_promotion
 from jaxmeta._validation import check_inputs, check_positive
-from jaxmeta.tabular._arrays import EmittedTable
+from jaxmeta.tabular._arrays import LANDMARKS, EmittedTable
 from jaxmeta.tabular.meta_net._contrasts import with_contrasts
 from jaxmeta.tabular.meta_net._dictionary import build_dictionary, expand
 from jaxmeta.tabular.meta_net._head import Reading, emission_init, emit
@@ -32,7 +32,7 @@ class TableDescription(NamedTuple):
 def tabular(
     *,
     ways: int = 5,
-    num_landmarks: int = 32,
+    num_landmarks: int = LANDMARKS,
     size: int = 32,
     cell_size: int = 16,
     num_layers: int = 2,
