@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import log_loss, roc_auc_score
 
-from experiments import tabular_pretrain
+from experiments import tabular_first_answer, tabular_pretrain
 from experiments.common.training_loop import read_metrics
 from experiments.tabular import summary
 from experiments.tabular.tables import Table, as_task, draw_split, judge, load_tables
@@ -82,6 +82,28 @@ def test_a_split_is_a_task_of_the_meta_net():
     assert task.description.num_terms == 12
     with pytest.raises(ValueError, match="pads to 20 x 20"):
         as_task(split, rows=20)
+
+
+def test_first_answers_are_measured_once(tmp_path, capsys, monkeypatch):
+    counted = []
+
+    def measure(method, seed, byte_code):
+        counted.append(method)
+        return {"imports": 1.0, "first_fit": 0.1, "second_fit": 0.1, "whole": 2.0, "peak_mb": 9.0}
+
+    def records_of(method, rounds):
+        arguments = ["--methods", method, "--rounds", rounds, "--out", str(tmp_path)]
+        assert tabular_first_answer.main(arguments) == 0
+        return json.loads((tmp_path / "result.json").read_text())["results"]
+
+    fresh, warm = records_of("MetaClassifier", "1")
+    assert (fresh["state"], warm["state"]) == ("fresh", "warm")
+    assert 0 < warm["imports"] < warm["whole"] and 20 < warm["peak_mb"] < 1000
+    monkeypatch.setattr(tabular_first_answer, "measure", measure)
+    again = [records_of("LogisticRegressionCV", "2") for _ in range(2)]
+    assert again[0] == again[1] and len(again[0]) == 4
+    assert counted == ["LogisticRegressionCV"] * 4
+    assert "1.00" in capsys.readouterr().out
 
 
 def records():

@@ -1,14 +1,10 @@
 """`MetaClassifier`: scikit-learn's own checks, what users bring, and what it hands back."""
 
-import importlib.util
-import warnings
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas
 import pytest
-from sklearn.utils.estimator_checks import check_estimator
 
 from jaxmeta import checkpoint
 from jaxmeta.tabular import MetaClassifier, _arrays
@@ -41,13 +37,6 @@ def fitted(n_nonzero=None, **sizes):
     x, y = table(**sizes)
     model = MetaClassifier(n_nonzero, categorical_features=[x.shape[1] - 1]).fit(x[:60], y[:60])
     return model, x, y
-
-
-@pytest.mark.slow
-def test_scikit_learns_checks_pass():
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        check_estimator(MetaClassifier())
 
 
 @pytest.mark.parametrize("ways", [2, 3, 7])
@@ -98,31 +87,6 @@ def test_names_do_as_codes_and_unseen_names_are_no_level():
     text.loc[0, "colour"] = "purple"
     text.loc[1, "colour"] = None
     assert np.isfinite(by_name.predict_proba(text)).all()
-
-
-def test_the_exported_file_needs_numpy_alone(tmp_path):
-    for ways in (2, 7):
-        model, x, _ = fitted(8, ways=ways)
-        path = tmp_path / f"exported_{ways}.py"
-        model.export(path)
-        assert "jax" not in path.read_text().replace("jaxmeta", "")
-        spec = importlib.util.spec_from_file_location(path.stem, path)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        np.testing.assert_allclose(module.predict_proba(x), model.predict_proba(x), atol=1e-12)
-        np.testing.assert_array_equal(module.predict(x), model.predict(x))
-
-
-def test_explain_names_every_live_term_on_one_screen(tmp_path):
-    x, y = table()
-    model = MetaClassifier(12).fit(frame(x), np.where(y == 1, "yes", "no"))
-    text = model.explain(plot=tmp_path / "terms.png")
-    lines = text.splitlines()
-    assert len(lines) == 2 + 12 and max(map(len, lines)) <= 80
-    assert "yes" in lines[0] and "no" in lines[0]
-    assert any("number 0" in line for line in lines)
-    assert any("colour is blue" in line for line in lines)
-    assert (tmp_path / "terms.png").stat().st_size > 1000
 
 
 def test_larger_tables_are_sampled_and_that_is_said():

@@ -12,7 +12,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, InvalidParameterError, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from jaxmeta.tabular._arrays import LANDMARKS, MOST_CLASSES, TERMS
+from jaxmeta.tabular._arrays import LANDMARKS, MOST_CLASSES, MOST_ROWS, TERMS
 from jaxmeta.tabular.estimator import _explain, _export, _input
 from jaxmeta.tabular.estimator._attribution import nearest_rows, shares
 from jaxmeta.tabular.estimator._compress import compress
@@ -236,7 +236,8 @@ class MetaClassifier(ClassifierMixin, BaseEstimator):
         return int(check_random_state(self.random_state).randint(2**31))
 
     def _warn_of_what_is_left_out(self, rows: int, num_rows: int, num_columns: int) -> None:
-        if rows < num_rows or len(self.columns_) < num_columns:
+        # With fewer rows, those that are not read weigh too little.
+        if rows < num_rows > MOST_ROWS or len(self.columns_) < num_columns:
             warnings.warn(
                 f"MetaClassifier reads {rows} of {num_rows} rows and {len(self.columns_)} of "
                 f"{num_columns} columns: its meta-net was trained for no more.",

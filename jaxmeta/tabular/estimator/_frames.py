@@ -51,7 +51,7 @@ def order_of(column: Any) -> tuple[Any, ...] | None:
     if getattr(dtype, "ordered", False):
         if hasattr(dtype, "categories"):  # pandas
             return tuple(map(level_of, dtype.categories))
-        column = column.array.__arrow_array__() if hasattr(column, "array") else column
+        column = _arrow_of(column)
         chunk = column.unify_dictionaries().chunk(0) if hasattr(column, "chunk") else column
         return tuple(map(level_of, chunk.dictionary.to_pylist()))
     if type(dtype).__name__ == "Enum" and hasattr(dtype, "categories"):  # polars
@@ -73,12 +73,20 @@ def _dtype_of(column: Any) -> Any:
     return getattr(dtype, "pyarrow_dtype", dtype)  # of arrow in pandas
 
 
+def _arrow_of(column: Any) -> Any:
+    """What pandas keeps for arrow."""
+    return column.array.__arrow_array__() if hasattr(column, "array") else column
+
+
 def cells_of(column: Any) -> np.ndarray:
     """The values `[N]` of a column of a frame or array, NaN, NaT or None where masked."""
     if isinstance(column, np.ma.MaskedArray):
-        if column.dtype.kind in "mM":
-            return np.ma.filled(column, np.array("NaT", column.dtype))
-        column = np.ma.filled(column.astype(object), None)
+        times = column.dtype.kind in "mM"
+        lost = np.array("NaT", column.dtype) if times else np.array(None)
+        column = np.where(np.ma.getmaskarray(column), lost, np.ma.getdata(column))
+    if type(dtype := _dtype_of(column)).__name__ == "DictionaryType":
+        # Where none is missing NumPy gets the right ones, and otherwise the last.
+        column = _arrow_of(column).cast(dtype.value_type)
     values = np.asarray(column)
     if values.ndim != 1:  # a list a cell
         cells = np.empty(len(values), object)

@@ -35,7 +35,7 @@ def sample_rows(y: np.ndarray, weights: np.ndarray | None, seed: int) -> np.ndar
     rows = np.repeat(order, np.diff(np.floor(filled + 0.5), prepend=0.0).astype(int))
     lost = np.setdiff1d(y, y[rows])
     heaviest = [np.flatnonzero(y == c)[weights[y == c].argmax()] for c in lost]
-    return np.sort(np.concatenate([rows, heaviest]).astype(int))[:MOST_ROWS]
+    return np.sort(np.concatenate([heaviest, rows]).astype(int)[:MOST_ROWS])
 
 
 def log_class_weights(
