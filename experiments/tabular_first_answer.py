@@ -80,6 +80,7 @@ def measure(method: str, seed: int, byte_code: str) -> dict[str, float]:
     module, model = METHODS[method]
     code = _SCRIPT.format(module=module, name=model.partition("(")[0], model=model, seed=seed)
     settings = os.environ | {"PYTHONPYCACHEPREFIX": byte_code, "PYTHONWARNINGS": "ignore"}
+    settings.pop("PYTHONDONTWRITEBYTECODE", None)
     command = [sys.executable, "-c", code]
     start = time.perf_counter()
     done = subprocess.run(command, env=settings, capture_output=True, text=True)

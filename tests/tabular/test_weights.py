@@ -47,7 +47,7 @@ def test_rows_are_drawn_as_often_as_they_weigh():
         assert abs(copies[y == c].sum() - expected[y == c].sum()) <= 1.0
 
 
-def test_no_class_is_left_out_and_no_more_rows_are_read_than_can_be():
+def test_no_class_is_left_out_of_what_can_be_read():
     y = np.repeat([0, 1], [1000, 1])
     for weights in (np.where(y, 1e-6, 1.0), np.where(y, 0.5, 1e6), np.where(y, 1, 700)):
         rows = sample_rows(y, weights, seed=0)
