@@ -176,6 +176,7 @@ class MetaClassifier(ClassifierMixin, BaseEstimator):
 
     @property
     def feature_importances_(self) -> np.ndarray:
+        """Of the weights of all terms, the share of each column `[D]`."""
         check_is_fitted(self)
         return shares(self.emitted_, self.columns_, self.n_features_in_)
 

@@ -19,7 +19,7 @@ def is_frame(X: Any) -> bool:
 def split(X: Any) -> tuple[list[Any], list[Any]]:
     """Names and columns of a frame."""
     if hasattr(X, "iloc"):  # pandas, where names may repeat
-        return list(X.columns), [X.iloc[:, c] for c in range(len(X.columns))]
+        return list(X.columns), [column for _, column in X.items()]
     if hasattr(X, "column_names"):  # pyarrow
         return list(X.column_names), [X.column(c) for c in range(len(X.column_names))]
     return list(X.columns), [X[name] for name in X.columns]

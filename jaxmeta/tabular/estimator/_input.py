@@ -10,7 +10,7 @@ from sklearn.utils.validation import check_array, column_or_1d, validate_data
 
 from jaxmeta.tabular.estimator import _columns, _frames
 from jaxmeta.tabular.estimator._columns import Column
-from jaxmeta.tabular.estimator._values import LARGEST, parse
+from jaxmeta.tabular.estimator._values import LARGEST, is_missing, parse
 
 _MANY = 0.5
 """The share of rows from which on names that are all different are hardly names."""
@@ -28,9 +28,9 @@ def read_labels(y: Any) -> np.ndarray:
     if y.dtype.kind == "f" and not np.isfinite(y).all():
         raise ValueError("Input y contains NaN or infinity: every row needs a label.")
     if y.dtype.kind in "OMm":
-        lost = [value is None or type(value).__name__ == "NAType" or value != value for value in y]
-        if any(lost):
-            raise ValueError(f"Input y has {sum(lost)} missing labels: every row needs one.")
+        lost = sum(is_missing(value) and not isinstance(value, str) for value in y)
+        if lost:
+            raise ValueError(f"Input y has {lost} missing labels: every row needs one.")
     check_classification_targets(y)
     return y
 
@@ -43,14 +43,15 @@ def read_table(
     Sets `n_features_in_` and `feature_names_in_` of the estimator.
 
     Raises:
-      ValueError: for what cannot be read; it names the column.
+      TypeError: for cells that are no values; it names the column.
+      ValueError: for what cannot be read else, likewise.
     """
     X = _plain(X)
     validate_data(estimator, X, skip_check_array=True, reset=True)
     names, columns = _split(X)
     named = _named(categorical_features, names)
     described = [
-        _columns.describe(_text(name), column, named=chosen)
+        _columns.describe(str(name), column, named=chosen)
         for name, column, chosen in zip(names, columns, named, strict=True)
     ]
     for each, column in zip(described, columns, strict=True):
@@ -168,10 +169,6 @@ def _named(chosen: Any, names: list[Any]) -> np.ndarray:
     return mask
 
 
-def _text(name: Any) -> str:
-    return name if isinstance(name, str) else str(name)
-
-
 def _warn_of_names(described: Column, column: Any) -> None:
     """Say where a column of text is read as names, though it hardly can be."""
     if described.kind != "name" or not all(isinstance(each, str) for each in described.levels):
@@ -182,11 +179,11 @@ def _warn_of_names(described: Column, column: Any) -> None:
         warnings.warn(
             f"{name} is read as {len(levels)} names, though most of them are numbers: the others "
             "may stand for missing values.",
-            stacklevel=4,
+            stacklevel=6,
         )
     elif len(levels) > max(20, _MANY * len(_frames.cells_of(column))):
         warnings.warn(
             f"{name} is read as names, and nearly each row has its own ({len(levels)} of them): it "
             "tells nothing of new rows.",
-            stacklevel=4,
+            stacklevel=6,
         )
