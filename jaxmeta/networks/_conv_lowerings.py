@@ -26,7 +26,7 @@ class Geometry(NamedTuple):
     padding: tuple[tuple[int, int], ...]
     input_dilation: tuple[int, ...]
     kernel_dilation: tuple[int, ...]
-    formulation: Formulation | None
+    formulation: Formulation | Literal["auto"] | None
 
 
 def channels_last(rank: int) -> jax.lax.ConvDimensionNumbers:

@@ -12,8 +12,8 @@ an axis of tasks: under vmap an operand that all share folds the new axis into i
 (one large convolution), and two of their own fold it into tasks.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -36,6 +36,7 @@ from jaxmeta.networks._conv_lowerings import (
     outputs_of,
     transposed,
 )
+from jaxmeta.networks._formulations import Operation, choose, table
 from jaxmeta.types import Array
 
 
@@ -51,7 +52,7 @@ def task_conv(
     precision: Any = None,
     preferred_element_type: Any = None,
     *,
-    formulation: Formulation | None = None,
+    formulation: Formulation | Literal["auto"] | None = None,
 ) -> Array:
     """`jax.lax.conv_general_dilated` for channels-last images, fast under vmap over kernels.
 
@@ -71,8 +72,9 @@ def task_conv(
       feature_group_count: 1.
       precision: None.
       preferred_element_type: None; the result has the dtype of its operands, promoted.
-      formulation: how to compute many tasks' kernels; by default what measured best on a CPU or
-        a GPU, and groups elsewhere.
+      formulation: how to compute many tasks' kernels: `"loop"`, `"grouped"` or `"patches"`; by
+        default what measured best on a CPU or a GPU, and groups elsewhere. `"auto"` measures each
+        new shape on the default device while it is compiled, and keeps the result in a file.
 
     Returns:
       `[N, H', W', F]`.
@@ -93,8 +95,8 @@ def task_conv(
         )
     if dimension_numbers not in (None, channels_last(rank)):
         raise ValueError(f"task_conv reads channels-last images, got {dimension_numbers}.")
-    if formulation not in (None, "loop", "grouped", "patches"):
-        raise ValueError(f"formulation is 'loop', 'grouped' or 'patches', got {formulation!r}.")
+    if formulation not in (None, "auto", *get_args(Formulation)):
+        raise ValueError(f"formulation is one of {get_args(Formulation)}, got {formulation!r}.")
     del preferred_element_type
     ones = (1,) * rank
     strides = tuple(window_strides or ones)
@@ -217,27 +219,21 @@ define_batching(_kernel_grad_p, _batched(_kernel_grad_p, (-1, -2), (-1, -1)))
 # By platform
 
 
-# The fastest by platform (experiments/timing/RESULTS.md), of the convolution and of its kernel
-# gradient: patches where x has fewer channels than the number, else the other. None is a guess.
-_FASTEST: dict[str | None, tuple[tuple[int, Formulation], tuple[int, Formulation]]] = {
-    None: ((0, "grouped"), (0, "grouped")),
-    "gpu": ((4, "grouped"), (4, "grouped")),
-    "cpu": ((0, "loop"), (8, "loop")),
-}
+def _lower(primitive: Primitive, formulate: Callable, operation: Operation, platform) -> None:
+    def compute(first: Array, second: Array, *, geometry: Geometry, **settings: Any) -> Array:
+        def by(formulation: Formulation, first: Array, second: Array) -> Array:
+            return formulate(formulation, first, second, geometry, **settings)
 
-
-def _lower(primitive: Primitive, formulate, fastest, platform: str | None) -> None:
-    channels, otherwise = fastest
-
-    def compute(first: Array, second: Array, *, geometry: Geometry, **settings) -> Array:
-        best = "patches" if first.shape[-1] < channels else otherwise
-        return formulate(geometry.formulation or best, first, second, geometry, **settings)
+        chosen = choose(
+            geometry.formulation, operation, by, first, second, platform, (geometry[:4], settings)
+        )
+        return by(chosen, first, second)
 
     define_lowering(primitive, compute, platform)
 
 
-for _platform, _fastest in _FASTEST.items():
-    _lower(_conv_p, conv_by, _fastest[0], _platform)
-    _lower(_kernel_grad_p, kernel_grad_by, _fastest[1], _platform)
+for _platform in (None, *(name for name in table() if name != "any")):
+    _lower(_conv_p, conv_by, "conv", _platform)
+    _lower(_kernel_grad_p, kernel_grad_by, "kernel_grad", _platform)
 _conv_p.def_impl(jax.jit(_conv_p.bind, static_argnames=("geometry",)))
 _kernel_grad_p.def_impl(jax.jit(_kernel_grad_p.bind, static_argnames=("geometry", "window")))
