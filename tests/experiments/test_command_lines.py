@@ -10,6 +10,7 @@ import optax
 import pytest
 
 from experiments import (
+    accelerator,
     few_shot,
     meta_gradients,
     scaling,
@@ -28,6 +29,7 @@ from jaxmeta import Examples, Task, TrainState, checkpoint
 MAINS = {
     module.__name__.rpartition(".")[2]: module.main
     for module in (
+        accelerator,
         few_shot,
         meta_gradients,
         scaling,

@@ -1,0 +1,1 @@
+"""What `accelerator` runs: the stages, each a list of items in order of worth, and the report."""

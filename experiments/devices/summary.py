@@ -1,0 +1,47 @@
+"""What the stages found, as a page of Markdown and as a picture."""
+
+from pathlib import Path
+from typing import Any
+
+from experiments.common.plotting import pyplot, save
+from experiments.devices.stages import Row
+
+
+def as_text(found: dict[str, Row]) -> str:
+    """A section a stage: a line an item, and what failed or was left out."""
+    lines = []
+    for name, stage in found.items():
+        state = f"{len(stage['rows'])} done"
+        if stage["failures"]:
+            state += f", {len(stage['failures'])} FAILED"
+        if stage["left_out"]:
+            state += f", {stage['left_out']} left out for time"
+        lines += ["", f"## {name}: {stage['title']}", "", state + ".", ""]
+        for item, said in stage["failures"].items():
+            lines.append(f"- FAILED {item}: {said}")
+        for row in stage["rows"]:
+            said = ", ".join(
+                f"{key} {_value(value)}" for key, value in row.items() if key != "item"
+            )
+            lines.append(f"- {row['item']}: {said}")
+    return "\n".join(["# What this device does", *lines]) + "\n"
+
+
+def _value(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def draw(found: dict[str, Row], path: Path) -> None:
+    """Milliseconds of each formulation by shape, where they were measured."""
+    rows = found.get("formulations", {}).get("rows", [])
+    if not rows:
+        return
+    figure, axes = pyplot().subplots(figsize=(9, 1.5 + 0.3 * len(rows)), layout="constrained")
+    for name, marker in (("loop", "o"), ("grouped", "s"), ("patches", "^")):
+        axes.plot([row[name] for row in rows], range(len(rows)), marker, label=name)
+    axes.set_yticks(range(len(rows)), [row["item"] for row in rows], fontsize=8)
+    axes.set(xscale="log", xlabel="milliseconds")
+    axes.invert_yaxis()
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    save(figure, path)
