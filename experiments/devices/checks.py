@@ -51,6 +51,7 @@ LEARNERS: dict[str, MetaLearner] = {
     "maml_plus_plus": learners.maml_plus_plus(_NET, num_steps=2, rate=0.3, ways=WAYS),
     "cavia": learners.cavia(_NET, num_steps=2, hidden=(), context_size=3, ways=WAYS),
     "imaml": learners.imaml(_NET, num_steps=20, rate=0.1, proximity=2.0, ways=WAYS),
+    "reptile": learners.reptile(_NET, num_steps=2, rate=0.3, ways=WAYS),
     "neural_process": learners.neural_process(
         _NET, representation_size=8, hidden=(8,), num_heads=2
     ),

@@ -103,10 +103,7 @@ def write_table(rows: list[Row]) -> Path:
 
 
 def outer_steps(setting: Setting) -> Iterator[Item]:
-    """The cases of `throughput` by dtype and precision, beside the step written by hand.
-
-    What a lower precision costs in accuracy is in the stage before: `checks` by dtype.
-    """
+    """The cases of `throughput` by dtype and precision, beside the step written by hand."""
     sizes = {} if setting.small else {"sinusoid_maml": 4096, "hypernet": 8192}
     for dtype, precision in (("float32", None), ("float32", "highest"), ("bfloat16", None)):
         peaks: dict[str, Any] = {}
@@ -121,14 +118,27 @@ def outer_steps(setting: Setting) -> Iterator[Item]:
 def outer_step(
     name: str, tasks: int, steps: int, dtype: Any, precision: str | None, peaks: dict[str, Any]
 ) -> Row:
-    """What `throughput` measures of one case."""
+    """What `throughput` measures of one case, and how far its loss is from float32 in full."""
     options = throughput.Options(dtype=dtype, seconds=0.3, rounds=2)
     with jax.default_matmul_precision(precision):
         if not peaks:
             peaks |= machine(jnp.dtype(dtype))
         row = throughput.measure(name, tasks, steps, options, peaks)
+        loss = first_loss(name, tasks, steps, dtype)
+    with jax.default_matmul_precision("highest"):
+        exact = first_loss(name, tasks, steps, "float32")
     kept = ("compile_s", "ms_median", "tasks_per_s", "share_of_peak", "peak_mb", "to_hand_written")
-    return {key: row.get(key) for key in kept}
+    return {key: row.get(key) for key in kept} | {"loss_off": abs(loss - exact) / abs(exact)}
+
+
+def first_loss(name: str, tasks: int, steps: int, dtype: Any) -> float:
+    """Mean loss of the tasks before any outer step."""
+    case = CASES[name](tasks, steps, jnp.dtype(dtype))
+    task = jax.tree.map(lambda leaf: leaf[0], case.batch)
+    theta = case.learner.init(jax.random.key(0), task)
+    keys = jax.random.split(jax.random.key(1), tasks)
+    losses = jax.jit(jax.vmap(lambda task, key: case.loss_fn(theta, task, key)[0]))
+    return float(losses(case.batch, keys).mean())
 
 
 def chunks(setting: Setting) -> Iterator[Item]:

@@ -110,7 +110,7 @@ def test_speed_is_measured_by_shape_dtype_and_chunk():
     assert row["best"] == min(speed.FORMULATIONS, key=row.__getitem__)
     assert speed.chunk("sinusoid_maml", 2, 1)["ms"] > 0
     row = speed.outer_step("sinusoid_maml", 2, 1, "float32", None, {"peak_gflops": 1.0})
-    assert row["tasks_per_s"] > 0 and row["to_hand_written"] > 0
+    assert row["tasks_per_s"] > 0 and row["to_hand_written"] > 0 and row["loss_off"] == 0.0
     assert peaks.product(16, "bfloat16", None)["tflops"] > 0 and peaks.copy(16)["gbytes_per_s"] > 0
 
 
