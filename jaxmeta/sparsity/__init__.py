@@ -15,6 +15,7 @@ from jaxmeta.sparsity._gates import Gate, learned_threshold, masked, score_top_k
 from jaxmeta.sparsity._hard_concrete import expected_l0, hard_concrete
 from jaxmeta.sparsity._measures import (
     density,
+    description_bits,
     live_inputs,
     live_units,
     multiply_adds,
@@ -43,6 +44,7 @@ __all__ = [
     "TargetDensity",
     "WithMultiplier",
     "density",
+    "description_bits",
     "elastic_net",
     "elastic_threshold",
     "expected_l0",

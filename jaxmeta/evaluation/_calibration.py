@@ -1,0 +1,115 @@
+"""Probabilities: whether they mean what they say, and sets that hold the right class."""
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import stats
+
+_BINS = 15
+
+
+def calibration_error(
+    probabilities: ArrayLike, y: ArrayLike, *, debiased: bool = False, num_bins: int = _BINS
+) -> float:
+    """How far the probability of the likeliest class is from how often it is right.
+
+        sum_b n_b / N |accuracy_b - confidence_b|
+
+    over bins b of equally many rows, by rising confidence.
+
+    Args:
+      probabilities: `[N, C]`.
+      y: classes `[N]`.
+      debiased: less what rows drawn by the probabilities themselves would show in such bins, with
+        the errors of a bin as normal; never below zero.
+      num_bins: bins, of N rows at the least one each.
+
+    Returns:
+      The expected calibration error, in 0..1.
+
+    Raises:
+      ValueError: if the shapes do not fit, or there is no row.
+
+    References:
+      Naeini et al. (2015), Obtaining well calibrated probabilities using Bayesian binning; Kumar et
+      al., Verified uncertainty calibration, arXiv:1909.10155.
+    """
+    probabilities, y = _checked(probabilities, y, "calibration_error")
+    confidence = probabilities.max(axis=1)
+    right = probabilities.argmax(axis=1) == y
+    order = np.argsort(confidence, kind="stable")
+    total = 0.0
+    for rows in np.array_split(order, min(num_bins, len(order))):
+        gap = abs(right[rows].mean() - confidence[rows].mean())
+        expected = gap
+        if debiased:
+            accuracy = right[rows].mean()
+            std = math.sqrt(accuracy * (1 - accuracy) / len(rows))
+            expected = stats.foldnorm.mean(gap / std, scale=std) if std else gap
+        total += len(rows) / len(order) * (2 * gap - expected)
+    return max(float(total), 0.0)
+
+
+def brier_score(probabilities: ArrayLike, y: ArrayLike) -> float:
+    """Mean squared distance of the probabilities `[N, C]` from the classes `y [N]`, in 0..2.
+
+    Raises:
+      ValueError: if the shapes do not fit, or there is no row.
+
+    References:
+      Brier (1950), Verification of forecasts expressed in terms of probability.
+    """
+    probabilities, y = _checked(probabilities, y, "brier_score")
+    exact = y[:, None] == np.arange(probabilities.shape[1])
+    return float(np.square(probabilities - exact).sum(axis=1).mean())
+
+
+def conformal_threshold(scores: ArrayLike, level: float) -> float:
+    """The score that one more, of a new task, stays below with the probability `level`.
+
+    The ceil((N + 1) level)-th smallest of N scores; it holds if the N and the new one are
+    exchangeable, so there is one score a task: of one of its query rows, at random.
+
+    Args:
+      scores: of the calibration tasks `[N]`: one less the probability of the right class, or
+        |y - z| / sigma.
+      level: the probability.
+
+    Returns:
+      The threshold; infinite if N is too small for the level.
+
+    Raises:
+      ValueError: for a level outside of 0..1, or a score that is NaN.
+
+    Example:
+      >>> conformal_threshold([0.1, 0.4, 0.2], 0.75)
+      0.4
+
+    References:
+      Dunn, Wasserman and Ramdas, Distribution-free prediction sets for two-layer hierarchical
+      models, arXiv:1809.07441.
+    """
+    scores = np.sort(np.asarray(scores, np.float64))
+    if not 0 < level < 1:
+        raise ValueError(f"A level is between 0 and 1, got {level}.")
+    if np.isnan(scores).any():
+        raise ValueError("conformal_threshold got a score that is NaN.")
+    # A level such as 0.9 is a little more than nine tenths in floating point.
+    place = math.ceil((len(scores) + 1) * level - 1e-9)
+    return float(scores[place - 1]) if place <= len(scores) else math.inf
+
+
+def prediction_set(probabilities: ArrayLike, threshold: float) -> np.ndarray:
+    """Which classes cannot be excluded, bool `[N, C]`: those with `1 - p <= threshold`."""
+    return 1.0 - np.asarray(probabilities, np.float64) <= threshold
+
+
+def _checked(probabilities: ArrayLike, y: ArrayLike, name: str) -> tuple[np.ndarray, np.ndarray]:
+    probabilities, y = np.asarray(probabilities, np.float64), np.asarray(y)
+    if probabilities.ndim != 2 or y.shape != probabilities.shape[:1] or not len(y):
+        raise ValueError(
+            f"{name} reads probabilities [N, C] and classes [N] of one row or more, got "
+            f"{probabilities.shape} and {y.shape}."
+        )
+    return probabilities, y
