@@ -4,6 +4,7 @@ import math
 import sys
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -138,9 +139,11 @@ def judge(
     sampler = unseen_tasks(data, ways, shots, test)
     sys.stderr.write(f"judging {trained.name}: {test.eval_tasks} tasks, {ways}-way {shots}-shot\n")
     key, start = jax.random.key(seed), time.perf_counter()
-    result = evaluate(
-        learner, trained.theta, sampler, key=key, num_tasks=test.eval_tasks, mesh=mesh
-    )
+    judged = partial(evaluate, learner, trained.theta, sampler, key=key, mesh=mesh)
+    try:
+        result = judged(num_tasks=test.eval_tasks, over="classes")
+    except ValueError:  # too few tasks or classes to tell, or what is wrong is said again
+        result = judged(num_tasks=test.eval_tasks)
     seconds = time.perf_counter() - start
     return {
         **about(trained, result),
@@ -159,6 +162,7 @@ def about(trained: Trained, result: Evaluation) -> dict[str, Any]:
         "learner": trained.name,
         "accuracy": result.mean,
         "ci95": result.ci95,
+        "ci95_classes": result.ci95_new,
         "num_tasks": result.num_tasks,
         "left_out": result.left_out,
         "evaluation": result,

@@ -1,8 +1,9 @@
 """Adapt to unseen tasks, and judge on their query rows."""
 
+import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,13 @@ from jaxmeta import losses, parallel, sparsity
 from jaxmeta._batches import check_batch, check_numbered, classes_read, nth, with_classes_read
 from jaxmeta._programs import call_compiled
 from jaxmeta._validation import check_positive, check_task, violations
-from jaxmeta.evaluation._intervals import Evaluation, interval95, mean_of_known
+from jaxmeta.evaluation._intervals import (
+    Evaluation,
+    Over,
+    interval95,
+    interval_over,
+    mean_of_known,
+)
 from jaxmeta.types import Array, MetaLearner, PyTree, Sampler, Task, TaskLoss
 
 
@@ -27,6 +34,8 @@ def evaluate(
     metric: TaskLoss = losses.accuracy,
     tasks_per_chunk: int = 10,
     mesh: Mesh | None = None,
+    over: Over = "tasks",
+    num_classes: int | None = None,
 ) -> Evaluation:
     """Adapt to each task and judge on its query rows.
 
@@ -41,16 +50,23 @@ def evaluate(
       tasks_per_chunk: tasks that are vmapped at once; bounds the memory, not the result.
       mesh: devices that share the tasks, as `parallel.task_mesh` returns; they need not divide
         them. With several processes each gives the same tasks, and gets the whole result.
+      over: "classes" or "groups" for an interval that holds for tasks of new ones as well, from a
+        sampler that says which it draws, as `tasks.episodes` does; that over tasks is there anyway.
+      num_classes: of the finite pool that all classes come from; by default it has no end.
 
     Raises:
       ValueError: for a sampler without a key, a count below 1, a mesh of several axes; for a list
         of tasks or a single one; for tasks that are not well-formed (labels that are no class,
         NaN, a mask that is neither 0 nor 1), of which the message names the first; for
-        targets without a metric, or a metric that does not return a number.
+        targets without a metric, or a metric that does not return a number; for an interval over
+        what the sampler does not say, or that does not hold (`interval_over_classes`).
     """
     check_positive(num_tasks=num_tasks, tasks_per_chunk=tasks_per_chunk)
+    if over not in get_args(Over):
+        raise ValueError(f"An interval is over one of {get_args(Over)}, got {over!r}.")
     sampler, given = _sampler_and_given(tasks, key, num_tasks)
     num_tasks = len(jax.tree.leaves(given)[0])
+    held = None if over == "tasks" else _held(sampler, given, over)
     per_task = _judge_all(learner, metric, tasks_per_chunk, sampler, mesh, theta, given)
     per_task = _Judgement(*(np.asarray(each)[:num_tasks] for each in per_task))
     if not per_task.well_formed.all():
@@ -68,7 +84,34 @@ def evaluate(
         num_bytes=float(per_task.num_bytes.mean()),
         left_out=int(per_task.left_out.sum()),
         unjudged=tuple(np.flatnonzero(~judged).tolist()),
+        ci95_new=_over_new(over, values[judged], held, judged, num_classes),
+        over=over,
+        held=held,
     )
+
+
+def _held(sampler: Sampler | None, keys: PyTree, over: Over) -> np.ndarray:
+    """What the tasks of these keys hold: classes `[T, m]`, or a group each `[T]`."""
+    says = getattr(sampler, "classes" if over == "classes" else "group", None)
+    if says is None:
+        raise ValueError(
+            f"An interval over {over} needs a sampler that says which it draws, as tasks.episodes "
+            "of a fixed number of ways does; of a batch, give the values per_task to "
+            f"interval_over_{over}."
+        )
+    return np.asarray(jax.jit(jax.vmap(says))(keys))
+
+
+def _over_new(
+    over: Over,
+    values: np.ndarray,
+    held: np.ndarray | None,
+    judged: np.ndarray,
+    num_classes: int | None,
+) -> float:
+    if held is None:
+        return math.nan
+    return interval_over(over, values, held[judged], num_classes)
 
 
 def _sampler_and_given(

@@ -1,9 +1,14 @@
 """What an evaluation says: a mean with its 95% interval over tasks, and what `w` weighs."""
 
 import math
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
+
+from jaxmeta.evaluation._over_classes import interval_over_classes, interval_over_groups
+
+Over = Literal["tasks", "classes", "groups"]
+"""What an interval is over: tasks of the same classes, or tasks of new classes or groups."""
 
 _Z95 = 1.959963984540054
 
@@ -21,6 +26,9 @@ class Evaluation(NamedTuple):
       left_out: query rows, in all tasks together, that were not judged, as their task has no
         support row of their class: nobody could be right about them.
       unjudged: the places of tasks all of whose query rows were left out.
+      ci95_new: as `ci95`, for tasks of new classes or groups; NaN if it was not asked for.
+      over: what `ci95_new` is over.
+      held: which classes `[T, m]`, or which group `[T]`, each task held, if it was asked for.
     """
 
     mean: float
@@ -31,6 +39,9 @@ class Evaluation(NamedTuple):
     num_bytes: float
     left_out: int = 0
     unjudged: tuple[int, ...] = ()
+    ci95_new: float = math.nan
+    over: Over = "tasks"
+    held: np.ndarray | None = None
 
     @property
     def judged(self) -> np.ndarray:
@@ -50,15 +61,40 @@ def interval95(values: np.ndarray) -> float:
     return _Z95 * float(np.std(values, ddof=1)) / math.sqrt(len(values))
 
 
-def paired_difference(ours: Evaluation, theirs: Evaluation) -> tuple[float, float]:
+def interval_over(
+    over: Over, values: np.ndarray, held: np.ndarray | None, num_classes: int | None = None
+) -> float:
+    """Half-width of the 95% interval of a mean `values [T]` over tasks, classes or groups."""
+    if over == "tasks" or held is None:
+        return interval95(values)
+    if over == "groups":
+        return interval_over_groups(values, held)
+    return interval_over_classes(values, held, num_classes)
+
+
+def paired_difference(
+    ours: Evaluation, theirs: Evaluation, *, over: Over = "tasks", num_classes: int | None = None
+) -> tuple[float, float]:
     """Mean of `ours - theirs` over the same tasks, and the half-width of its 95% interval.
 
     Tasks differ more than learners do: pairing takes that part of the spread away. A task that one
     of them was not judged on plays no part.
 
+    Args:
+      ours: an evaluation.
+      theirs: another, of the same tasks.
+      over: what the interval is over; for classes or groups, `ours` has to be evaluated so.
+      num_classes: of a finite pool, as for `interval_over_classes`.
+
     Raises:
-      ValueError: if the two were not judged on equally many tasks.
+      ValueError: if the two were not judged on equally many tasks; for an interval over what
+        `ours` does not hold, or that does not hold (`interval_over_classes`).
     """
+    if over not in ("tasks", ours.over):
+        raise ValueError(
+            f"The tasks were evaluated over {ours.over}: for a difference over {over} pass "
+            f"evaluate(..., over={over!r})."
+        )
     if len(ours.per_task) != len(theirs.per_task):
         raise ValueError(
             f"paired_difference compares learners on the same tasks, got {len(ours.per_task)} and "
@@ -66,7 +102,8 @@ def paired_difference(ours: Evaluation, theirs: Evaluation) -> tuple[float, floa
         )
     both = ours.judged & theirs.judged
     difference = ours.per_task[both].astype(np.float64) - theirs.per_task[both]
-    return mean_of_known(difference), interval95(difference)
+    held = None if ours.held is None else ours.held[both]
+    return mean_of_known(difference), interval_over(over, difference, held, num_classes)
 
 
 def mean_of_known(values: np.ndarray) -> float:

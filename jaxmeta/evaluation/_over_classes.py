@@ -26,7 +26,7 @@ def interval_over_classes(
 
     Args:
       values: of the tasks `[T]`, such as accuracies.
-      classes: which m different classes each task held, integers `[T, m]`.
+      classes: which m classes each task held, integers or names `[T, m]`.
       num_classes: of the finite pool that the classes come from, so that an interval over all of
         them is that over tasks; by default the pool has no end.
 
@@ -71,9 +71,8 @@ def interval_over_classes(
     if num_classes is not None and num_classes < count:
         raise ValueError(f"The tasks hold {count} classes, and num_classes is {num_classes}.")
     member = np.zeros((num_tasks, count))
-    member[np.arange(num_tasks)[:, None], codes] = 1.0
-    if (member.sum(axis=1) != ways).any():
-        raise ValueError("interval_over_classes reads tasks of different classes, got one twice.")
+    # A class that is there twice, as it is and turned, counts twice.
+    np.add.at(member, (np.arange(num_tasks)[:, None], codes), 1.0)
     member -= member.mean(axis=0)
     centred = values - values.mean()
     # Least squares; that every task holds m classes leaves one direction undetermined.

@@ -1,5 +1,9 @@
 """Few-shot episodes drawn on the device from class-indexed images, as a pure function of a key."""
 
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +11,7 @@ import numpy as np
 from jaxmeta._validation import check_positive
 from jaxmeta.datasets._images import ImageClasses
 from jaxmeta.tasks._augment import affine_jitter, orient
+from jaxmeta.tasks._draws import class_pools, draw_classes, draw_rows
 from jaxmeta.types import Array, Examples, Sampler, Task
 
 Size = int | tuple[int, int]
@@ -27,7 +32,7 @@ def episodes(
     """A sampler of few-shot tasks: C classes, a few support and query images of each.
 
     Support and query share no image: they are cut from one permutation of the instances of a class.
-    The images stay on the device as uint8 and are scaled to [0, 1] when a task is drawn.
+    The images stay on the device as uint8 and are _scaled to [0, 1] when a task is drawn.
 
     Args:
       data: class-indexed images.
@@ -43,6 +48,8 @@ def episodes(
 
     Returns:
       `sampler(key) -> Task`: support `[C * shots, H, W, 1]`, query `[C * queries, H, W, 1]`.
+      `sampler.classes(key)` says which of the data's classes these are, `[C]`, for intervals over
+      classes (`evaluate`), and `sampler.group(key)` of which group the first of them is, `[]`.
 
     Raises:
       ValueError: if the data cannot supply what is asked for, or an argument is out of its range.
@@ -66,22 +73,21 @@ def episodes(
     least_shots, most_shots = _range("shots", shots)
     check_positive(queries=queries)
     _check_images(data, rotations, jitter)
-    pool, pool_sizes = _class_pools(data, within_group)
+    pool, pool_sizes = class_pools(data, within_group)
     orientations = _orientations(rotations, reflections)
     _check_supply(data, pool_sizes * len(orientations), most_ways, most_shots + queries)
 
     images, counts = jnp.asarray(data.images), jnp.asarray(data.counts)
-    per_class = most_shots + queries
+
+    draw = partial(draw_classes, pool, pool_sizes, len(orientations), most_ways)
 
     def sampler(key: Array) -> Task:
         class_key, size_key, row_key, jitter_key = jax.random.split(key, 4)
-        classes, which = _draw_classes(class_key, pool, pool_sizes, len(orientations), most_ways)
-        rows = _draw_rows(row_key, counts[classes], data.images.shape[1], per_class)
+        classes, which = draw(class_key)
+        rows = draw_rows(row_key, counts[classes], data.images.shape[1], most_shots + queries)
         x = _scaled(images[classes[:, None], rows])
         x = jax.vmap(orient)(x, orientations[which]) if len(orientations) > 1 else x
-        if jitter:
-            flat = affine_jitter(jitter_key, x.reshape(-1, *x.shape[2:]), jitter)
-            x = flat.reshape(x.shape)
+        x = _jittered(jitter_key, x, jitter) if jitter else x
         ways_key, shots_key = jax.random.split(size_key)
         num_ways = jax.random.randint(ways_key, (), least_ways, most_ways + 1)
         num_shots = jax.random.randint(shots_key, (), least_shots, most_shots + 1)
@@ -90,6 +96,18 @@ def episodes(
             query=_rows(x[:, most_shots:], num_ways, queries),
         )
 
+    # Of fewer ways than the most some classes are padding.
+    return _saying(sampler, draw, data.groups) if least_ways == most_ways else sampler
+
+
+def _saying(sampler: Any, draw: Callable[[Array], tuple[Array, Array]], groups: Any) -> Sampler:
+    """The sampler, which also says the classes and the group of a key's task."""
+
+    def classes(key: Array) -> Array:
+        return draw(jax.random.split(key, 4)[0])[0]
+
+    sampler.classes = classes
+    sampler.group = lambda key: jnp.asarray(groups)[classes(key)[0]]
     return sampler
 
 
@@ -189,17 +207,6 @@ def _check_images(data: ImageClasses, rotations: bool, jitter: float) -> None:
         raise ValueError(f"jitter must be zero or more, got {jitter}.")
 
 
-def _class_pools(data: ImageClasses, within_group: bool) -> tuple[Array, np.ndarray]:
-    """Class indices by group, padded: `pool [G, K_max]` and how many of each are real `[G]`."""
-    groups = data.groups if within_group else np.zeros_like(data.groups)
-    members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
-    sizes = np.array([len(group) for group in members])
-    pool = np.zeros((len(members), sizes.max()), np.int32)
-    for row, group in zip(pool, members, strict=True):
-        row[: len(group)] = group
-    return jnp.asarray(pool), sizes
-
-
 def _check_supply(data: ImageClasses, pool_sizes: np.ndarray, ways: int, per_class: int) -> None:
     if ways > pool_sizes.min():
         raise ValueError(
@@ -215,29 +222,9 @@ def _check_supply(data: ImageClasses, pool_sizes: np.ndarray, ways: int, per_cla
         )
 
 
-def _draw_classes(
-    key: Array, pool: Array, pool_sizes: np.ndarray, num_orientations: int, ways: int
-) -> tuple[Array, Array]:
-    """Distinct pairs of a class of one group and an orientation: both `[C]`."""
-    group_key, order_key = jax.random.split(key)
-    # Groups are drawn in proportion to their classes, so that each class is as likely.
-    group = jax.random.choice(
-        group_key, len(pool_sizes), p=jnp.asarray(pool_sizes / pool_sizes.sum(), jnp.float32)
-    )
-    size = jnp.asarray(pool_sizes)[group]
-    num_slots = pool.shape[1] * num_orientations
-    slots = jnp.arange(num_slots)
-    noise = jax.random.uniform(order_key, (num_slots,))
-    # Slots past the group's size sort last; a full sort is cheap beside the images.
-    chosen = jnp.argsort(jnp.where(slots // num_orientations < size, noise, 2.0))[:ways]
-    return pool[group, chosen // num_orientations], chosen % num_orientations
-
-
-def _draw_rows(key: Array, counts: Array, capacity: int, per_class: int) -> Array:
-    """Distinct instances of each class `[C, per_class]`, none past the class's count."""
-    noise = jax.random.uniform(key, (len(counts), capacity))
-    present = jnp.arange(capacity)[None] < counts[:, None]
-    return jnp.argsort(jnp.where(present, noise, 2.0), axis=1)[:, :per_class]
+def _jittered(key: Array, x: Array, jitter: float) -> Array:
+    """Each of the images `[C, each, H, W, 1]` moved by a map of its own."""
+    return affine_jitter(key, x.reshape(-1, *x.shape[2:]), jitter).reshape(x.shape)
 
 
 def _rows(x: Array, num_ways: Array | int, num_each: Array | int) -> Examples:

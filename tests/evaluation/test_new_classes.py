@@ -1,9 +1,12 @@
 """Intervals over classes and groups: they cover where those over tasks do not, or refuse."""
 
+import jax
 import numpy as np
 import pytest
 from scipy import stats
 
+from jaxmeta import evaluate, learners, networks, paired_difference, tasks
+from jaxmeta.datasets import ImageClasses
 from jaxmeta.evaluation import interval95, interval_over_classes, interval_over_groups
 
 WAYS, CLASSES, TASKS = 5, 25, 1000
@@ -97,9 +100,6 @@ def test_what_is_no_table_of_classes_is_refused():
     values, classes = draw(np.random.default_rng(0), np.zeros(CLASSES))
     with pytest.raises(ValueError, match="the same tasks"):
         interval_over_classes(values[:-1], classes)
-    classes[0, 0] = classes[0, 1]
-    with pytest.raises(ValueError, match="different classes"):
-        interval_over_classes(values, classes)
     with pytest.raises(ValueError, match="the group of each"):
         interval_over_groups(values, values[:-1])
     with pytest.raises(ValueError, match="two or more, got 1"):
@@ -125,3 +125,79 @@ def test_with_equal_groups_the_jackknife_is_over_their_means():
     means = values.mean(axis=1)
     want = means.std(ddof=1) / np.sqrt(6) * stats.t.ppf(0.975, 5)
     assert interval_over_groups(values.ravel(), groups) == pytest.approx(want)
+
+
+KEY = jax.random.key(0)
+LEARNER = learners.prototypes(networks.identity(), ways=3)
+THETA = {"network": (), "log_scale": np.float32(1.0)}
+
+
+def images(num_classes=12):
+    """Noise, of which some classes have more; two groups."""
+    rng = np.random.default_rng(0)
+    spread = np.linspace(1, 60, num_classes)[:, None, None, None]
+    mean = rng.integers(60, 190, (num_classes, 1, 3, 3))
+    pixels = np.clip(mean + spread * rng.normal(size=(num_classes, 6, 3, 3)), 0, 255)
+    names = tuple(map(str, range(num_classes)))
+    counts = np.full(num_classes, 6, np.int32)
+    groups = (np.arange(num_classes) % 3).astype(np.int32)
+    return ImageClasses(pixels.astype(np.uint8), counts, groups, ("a", "b", "c"), names)
+
+
+def test_a_sampler_says_which_classes_its_tasks_hold():
+    data = images()
+    for options in ({}, {"rotations": True}, {"within_group": True}):
+        sampler = tasks.episodes(data, ways=3, shots=5, queries=1, **options)
+        for key in jax.random.split(KEY, 5):
+            classes, task = np.asarray(sampler.classes(key)), sampler(key)
+            for label, known in enumerate(classes):
+                rows = np.asarray(task.support.x)[np.asarray(task.support.y) == label, ..., 0]
+                seen = {np.sort(np.rint(255 * row), axis=None).tobytes() for row in rows}
+                all_rows = np.sort(data.images[known].reshape(6, -1).astype(np.float32), axis=1)
+                assert seen <= {row.tobytes() for row in all_rows}
+            assert int(sampler.group(key)) == data.groups[classes[0]]
+            if "within_group" in options:
+                assert len(set(data.groups[classes])) == 1
+    assert not hasattr(tasks.episodes(data, ways=(2, 3)), "classes")
+
+
+def test_an_evaluation_has_both_intervals_as_has_a_difference():
+    sampler = tasks.episodes(images(), ways=3, shots=1, queries=2)
+    plain = evaluate(LEARNER, THETA, sampler, key=KEY, num_tasks=200)
+    found = evaluate(LEARNER, THETA, sampler, key=KEY, num_tasks=200, over="classes")
+    np.testing.assert_array_equal(found.per_task, plain.per_task)
+    assert np.isnan(plain.ci95_new) and plain.held is None
+    assert found.ci95 == plain.ci95 and found.held.shape == (200, 3)
+    assert found.ci95_new == interval_over_classes(found.per_task, found.held)
+    assert found.ci95_new > 2 * found.ci95
+    whole = evaluate(
+        LEARNER, THETA, sampler, key=KEY, num_tasks=200, over="classes", num_classes=12
+    )
+    assert whole.ci95_new < found.ci95_new
+    cosine = learners.prototypes(networks.identity(), ways=3, distance="cosine")
+    other = evaluate(cosine, THETA, sampler, key=KEY, num_tasks=200)
+    mean, over_classes = paired_difference(found, other, over="classes")
+    assert (mean, over_classes) != paired_difference(found, other)
+    assert over_classes == interval_over_classes(found.per_task - other.per_task, found.held)
+    with pytest.raises(ValueError, match="evaluated over tasks"):
+        paired_difference(other, found, over="classes")
+
+
+def test_groups_are_those_of_one_alphabet_each():
+    sampler = tasks.episodes(images(), ways=2, shots=1, queries=2, within_group=True)
+    found = evaluate(LEARNER, THETA, sampler, key=KEY, num_tasks=60, over="groups")
+    assert found.ci95_new == interval_over_groups(found.per_task, found.held)
+    assert set(found.held) == {0, 1, 2}
+
+
+def test_what_a_sampler_does_not_say_is_refused():
+    some = tasks.episodes(images(), ways=(2, 3), shots=1, queries=2)
+    for drawn in (some, jax.vmap(some)(jax.random.split(KEY, 4))):
+        key = KEY if callable(drawn) else None
+        with pytest.raises(ValueError, match="needs a sampler that says"):
+            evaluate(LEARNER, THETA, drawn, key=key, over="classes")
+    with pytest.raises(ValueError, match="got 'alphabets'"):
+        evaluate(LEARNER, THETA, some, key=KEY, over="alphabets")
+    few = tasks.episodes(images(6), ways=3, shots=1, queries=2)
+    with pytest.raises(ValueError, match="hold 3 of 6 classes"):
+        evaluate(LEARNER, THETA, few, key=KEY, num_tasks=100, over="classes")
