@@ -81,7 +81,7 @@ def main(arguments: list[str] | None = None) -> int:
     found = run(options)
     text = summary.as_text(found)
     write_atomically(options.out / "report.md", text.encode())
-    summary.draw(found, options.out / "formulations.png")
+    summary.draw(found, options.out)
     if options.write_table:
         sys.stderr.write(f"Written: {speed.write_table(found['formulations']['rows'])}\n")
     document = {"config": as_settings(options), "stages": found}

@@ -5,6 +5,10 @@ from typing import Any
 
 from experiments.common.plotting import pyplot, save
 from experiments.devices.stages import Row
+from experiments.timing.plots import roofline
+
+PRODUCT = "product, float32 as it comes"
+"""The item of the stage `device` that is the roof."""
 
 
 def as_text(found: dict[str, Row]) -> str:
@@ -31,11 +35,20 @@ def _value(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def draw(found: dict[str, Row], path: Path) -> None:
-    """Milliseconds of each formulation by shape, where they were measured."""
+def draw(found: dict[str, Row], out: Path) -> None:
+    """What was measured of these: outer steps under the roofline, formulations by shape."""
+    peaks = {row["item"]: row for row in found.get("device", {}).get("rows", [])}
+    steps = found.get("throughput", {}).get("rows", [])
+    if steps and {PRODUCT, "copy"} <= set(peaks):
+        peak = 1e3 * peaks[PRODUCT]["tflops"]
+        machine = {"peak_gflops": peak, "gbytes_per_s": peaks["copy"]["gbytes_per_s"]}
+        roofline(steps, machine, out / "throughput.png")
     rows = found.get("formulations", {}).get("rows", [])
-    if not rows:
-        return
+    if rows:
+        _draw_formulations(rows, out / "formulations.png")
+
+
+def _draw_formulations(rows: list[Row], path: Path) -> None:
     figure, axes = pyplot().subplots(figsize=(9, 1.5 + 0.3 * len(rows)), layout="constrained")
     for name, marker in (("loop", "o"), ("grouped", "s"), ("patches", "^")):
         axes.plot([row[name] for row in rows], range(len(rows)), marker, label=name)

@@ -138,12 +138,15 @@ def test_the_command_reports_every_stage_and_fails_with_a_check(tmp_path, capsys
     assert "1 FAILED" in report and "FAILED a: Failed: it is off" in report
 
 
-def test_the_picture_has_a_line_a_shape(tmp_path):
+def test_there_is_a_picture_of_what_was_measured(tmp_path):
     rows = [{"item": str(i), "loop": 1.0, "grouped": 2.0, "patches": 3.0} for i in range(3)]
-    summary.draw({"formulations": {"rows": rows}}, tmp_path / "a.png")
-    assert (tmp_path / "a.png").stat().st_size > 1000
-    summary.draw({}, tmp_path / "b.png")
-    assert not (tmp_path / "b.png").exists()
+    peaks = [{"item": summary.PRODUCT, "tflops": 1.0}, {"item": "copy", "gbytes_per_s": 10.0}]
+    step = {"case": "a", "meta_batch": 4, "inner_steps": 1, "gflops": 9.0, "flops_per_byte": 2.0}
+    summary.draw({"formulations": {"rows": rows}, "device": {"rows": peaks}}, tmp_path)
+    assert (tmp_path / "formulations.png").stat().st_size > 1000
+    assert not (tmp_path / "throughput.png").exists()
+    summary.draw({"throughput": {"rows": [step]}, "device": {"rows": peaks}}, tmp_path)
+    assert (tmp_path / "throughput.png").stat().st_size > 1000
 
 
 @pytest.mark.slow
