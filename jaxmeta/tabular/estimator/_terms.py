@@ -70,11 +70,12 @@ def distinct(texts: Sequence[str], longest: int) -> list[str]:
     """Texts on one line each, cut to a length, and still different where they were."""
     lines = [text if text.isprintable() else repr(text)[1:-1] for text in texts]
     cut = [line if len(line) <= longest else line[: longest - 3] + "..." for line in lines]
-    return [
-        short if short == line and cut.count(short) == 1 or lines.count(line) == cut.count(short)
-        else f"{line[: longest - 3 - len(str(place))]}...{place}"
-        for place, (line, short) in enumerate(zip(lines, cut, strict=True))
-    ]  # fmt: skip
+    result = []
+    for place, (line, short) in enumerate(zip(lines, cut, strict=True)):
+        if cut.count(short) > lines.count(line):  # made the same by cutting
+            short = f"{line[: longest - 3 - len(str(place))]}...{place}"
+        result.append(short)
+    return result
 
 
 def _of_column(w: EmittedTable, words: _Words, units: Units, column: int, place: int) -> str:
