@@ -6,6 +6,7 @@ from jaxmeta.evaluation._calibration import (
     conformal_threshold,
     prediction_set,
 )
+from jaxmeta.evaluation._conformal import conformal
 from jaxmeta.evaluation._evaluate import evaluate
 from jaxmeta.evaluation._finite_sample import betting_interval, occam_bound, tolerance_limit
 from jaxmeta.evaluation._intervals import Evaluation, interval95, paired_difference
@@ -16,6 +17,7 @@ __all__ = [
     "betting_interval",
     "brier_score",
     "calibration_error",
+    "conformal",
     "conformal_threshold",
     "evaluate",
     "interval95",

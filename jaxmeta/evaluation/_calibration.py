@@ -65,22 +65,23 @@ def brier_score(probabilities: ArrayLike, y: ArrayLike) -> float:
     return float(np.square(probabilities - exact).sum(axis=1).mean())
 
 
-def conformal_threshold(scores: ArrayLike, level: float) -> float:
+def conformal_threshold(scores: ArrayLike, level: float, tasks: ArrayLike | None = None) -> float:
     """The score that one more, of a new task, stays below with the probability `level`.
 
-    The ceil((N + 1) level)-th smallest of N scores; it holds if the N and the new one are
-    exchangeable, so there is one score a task: of one of its query rows, at random.
+    The ceil((N + 1) level)-th smallest of N scores of exchangeable tasks, one of each. With several
+    scores a task, each counts for its share of the task.
 
     Args:
-      scores: of the calibration tasks `[N]`: one less the probability of the right class, or
-        |y - z| / sigma.
+      scores: of rows of the calibration tasks `[R]`: one less the probability of the right class,
+        or |y - z| / sigma.
       level: the probability.
+      tasks: of which of N tasks each score is `[R]`; by default each is of its own.
 
     Returns:
       The threshold; infinite if N is too small for the level.
 
     Raises:
-      ValueError: for a level outside of 0..1, or a score that is NaN.
+      ValueError: for a level outside of 0..1, a score that is NaN, or shapes that do not fit.
 
     Example:
       >>> conformal_threshold([0.1, 0.4, 0.2], 0.75)
@@ -88,16 +89,27 @@ def conformal_threshold(scores: ArrayLike, level: float) -> float:
 
     References:
       Dunn, Wasserman and Ramdas, Distribution-free prediction sets for two-layer hierarchical
-      models, arXiv:1809.07441.
+      models, arXiv:1809.07441; Lee, Barber and Willett, Distribution-free inference with
+      hierarchical data, arXiv:2306.06342, for several rows a task.
     """
-    scores = np.sort(np.asarray(scores, np.float64))
+    scores = np.asarray(scores, np.float64)
+    tasks = np.arange(len(scores)) if tasks is None else np.asarray(tasks)
+    if scores.ndim != 1 or tasks.shape != scores.shape:
+        raise ValueError(
+            "conformal_threshold reads scores [R] and the task of each [R], got "
+            f"{scores.shape} and {tasks.shape}."
+        )
     if not 0 < level < 1:
         raise ValueError(f"A level is between 0 and 1, got {level}.")
     if np.isnan(scores).any():
         raise ValueError("conformal_threshold got a score that is NaN.")
+    names, codes, counts = np.unique(tasks, return_inverse=True, return_counts=True)
+    order = np.argsort(scores, kind="stable")
+    # Of so many tasks, and the new one, a score that large or larger is the share.
+    below = np.cumsum(1.0 / counts[codes[order]])
     # A level such as 0.9 is a little more than nine tenths in floating point.
-    place = math.ceil((len(scores) + 1) * level - 1e-9)
-    return float(scores[place - 1]) if place <= len(scores) else math.inf
+    reached = below >= (len(names) + 1) * level - 1e-9
+    return float(scores[order[reached.argmax()]]) if reached.any() else math.inf
 
 
 def prediction_set(probabilities: ArrayLike, threshold: float) -> np.ndarray:

@@ -64,7 +64,7 @@ def evaluate(
     check_positive(num_tasks=num_tasks, tasks_per_chunk=tasks_per_chunk)
     if over not in get_args(Over):
         raise ValueError(f"An interval is over one of {get_args(Over)}, got {over!r}.")
-    sampler, given = _sampler_and_given(tasks, key, num_tasks)
+    sampler, given = sampler_and_given(tasks, key, num_tasks)
     num_tasks = len(jax.tree.leaves(given)[0])
     held = None if over == "tasks" else _held(sampler, given, over)
     per_task = _judge_all(learner, metric, tasks_per_chunk, sampler, mesh, theta, given)
@@ -114,7 +114,7 @@ def _over_new(
     return interval_over(over, values, held[judged], num_classes)
 
 
-def _sampler_and_given(
+def sampler_and_given(
     tasks: Task | Sampler, key: Array | None, num_tasks: int
 ) -> tuple[Sampler | None, PyTree]:
     """A sampler with the keys to draw its tasks from, or None with the tasks themselves."""
