@@ -1,15 +1,16 @@
 """Prediction sets of a learner that hold the right class of a new task as often as is said."""
 
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmeta import losses
-from jaxmeta._validation import check_positive
+from jaxmeta._batches import nth, with_classes_read
+from jaxmeta._validation import check_positive, check_task
 from jaxmeta.evaluation._calibration import conformal_threshold
-from jaxmeta.evaluation._evaluate import sampler_and_given
+from jaxmeta.evaluation._evaluate import answer, refuse, sampler_and_given, well_formed
 from jaxmeta.types import Array, MetaLearner, PyTree, Sampler, Task
 
 
@@ -69,14 +70,20 @@ def conformal(
     check_positive(num_tasks=num_tasks, tasks_per_chunk=tasks_per_chunk)
     sampler, given = sampler_and_given(tasks, key, num_tasks)
 
-    def scored(one: PyTree) -> tuple[Array, Array]:
+    def scored(theta: PyTree, one: PyTree) -> tuple[Array, Array, Array]:
         task = one if sampler is None else sampler(one)
-        w = learner.adapt(theta, task.support, description=task.description)
-        z = learner.predict(theta, w, task.query.x)
-        known = losses.answerable(z, task.query.y, task.query.mask)
-        return score(z, task.query.y), known
+        check_task(task)
+        (_, z, known), ways = with_classes_read(partial(answer, learner, theta), task)
+        return score(z, task.query.y), known, well_formed(task, ways)
 
-    run = jax.jit(lambda given: jax.lax.map(scored, given, batch_size=tasks_per_chunk))
-    scores, known = (np.asarray(each) for each in run(given))
+    @jax.jit
+    def run(theta: PyTree, given: PyTree) -> tuple[Array, Array, Array]:
+        return jax.lax.map(partial(scored, theta), given, batch_size=tasks_per_chunk)
+
+    scores, known, whole = (np.asarray(each) for each in run(theta, given))
+    if not whole.all():
+        n = int(whole.argmin())
+        task = nth(given, n) if sampler is None else sampler(nth(given, n))
+        refuse(partial(answer, learner, theta), task, n)
     which, rows = np.nonzero(known)
     return conformal_threshold(scores[which, rows], level, which)

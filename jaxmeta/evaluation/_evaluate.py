@@ -21,6 +21,7 @@ from jaxmeta.evaluation._intervals import (
     interval_over,
     mean_of_known,
 )
+from jaxmeta.evaluation._over_classes import check_classes
 from jaxmeta.types import Array, MetaLearner, PyTree, Sampler, Task, TaskLoss
 
 
@@ -66,13 +67,13 @@ def evaluate(
         raise ValueError(f"An interval is over one of {get_args(Over)}, got {over!r}.")
     sampler, given = sampler_and_given(tasks, key, num_tasks)
     num_tasks = len(jax.tree.leaves(given)[0])
-    held = None if over == "tasks" else _held(sampler, given, over)
+    held = None if over == "tasks" else _held(sampler, given, over, num_classes)
     per_task = _judge_all(learner, metric, tasks_per_chunk, sampler, mesh, theta, given)
     per_task = _Judgement(*(np.asarray(each)[:num_tasks] for each in per_task))
     if not per_task.well_formed.all():
         n = int(per_task.well_formed.argmin())
         task = nth(given, n) if sampler is None else sampler(nth(given, n))
-        _refuse(partial(_answer, learner, metric, theta), task, n)
+        refuse(partial(_answer, learner, metric, theta), task, n)
     judged = per_task.rows > 0
     values = np.where(judged, per_task.value, np.nan)
     return Evaluation(
@@ -90,8 +91,11 @@ def evaluate(
     )
 
 
-def _held(sampler: Sampler | None, keys: PyTree, over: Over) -> np.ndarray:
-    """What the tasks of these keys hold: classes `[T, m]`, or a group each `[T]`."""
+def _held(sampler: Sampler | None, keys: PyTree, over: Over, num_classes: int | None) -> np.ndarray:
+    """What the tasks of these keys hold: classes `[T, m]`, or a group each `[T]`.
+
+    What an interval cannot be told from is refused before the tasks are judged.
+    """
     says = getattr(sampler, "classes" if over == "classes" else "group", None)
     if says is None:
         raise ValueError(
@@ -99,7 +103,10 @@ def _held(sampler: Sampler | None, keys: PyTree, over: Over) -> np.ndarray:
             "of a fixed number of ways does; of a batch, give the values per_task to "
             f"interval_over_{over}."
         )
-    return np.asarray(jax.jit(jax.vmap(says))(keys))
+    held = np.asarray(jax.jit(jax.vmap(says))(keys))
+    if over == "classes":
+        check_classes(held, num_classes)
+    return held
 
 
 def _over_new(
@@ -149,26 +156,31 @@ def _judge(learner: MetaLearner, metric: TaskLoss, theta: PyTree, task: Task) ->
         value=value,
         rows=rows,
         left_out=task.query.mask.astype(bool).sum() - rows,
-        well_formed=_well_formed(task, ways),
+        well_formed=well_formed(task, ways),
         density=sparsity.density(w),
         nonzeros=sparsity.nonzeros(w),
         num_bytes=sparsity.num_bytes(w),
     )
 
 
+def answer(learner: MetaLearner, theta: PyTree, task: Task) -> tuple[PyTree, Array, Array]:
+    """`w`, the predictions of the query rows, and the mask of those that can be judged."""
+    w = learner.adapt(theta, task.support, description=task.description)
+    z = learner.predict(theta, w, task.query.x)
+    return w, z, losses.answerable(z, task.query.y, task.query.mask)
+
+
 def _answer(
     learner: MetaLearner, metric: TaskLoss, theta: PyTree, task: Task
 ) -> tuple[PyTree, Array, Array]:
     """`w`, the metric of its predictions, and the mask of the rows that this is of."""
-    w = learner.adapt(theta, task.support, description=task.description)
-    z = learner.predict(theta, w, task.query.x)
+    w, z, known = answer(learner, theta, task)
     y, mask = task.query.y, task.query.mask
     if y.ndim == 2 and metric is losses.accuracy:
         raise ValueError(
             f"evaluate judges the accuracy of classes y [N], got targets {y.shape}: for regression "
             "pass metric=losses.mean_squared_error."
         )
-    known = losses.answerable(z, y, mask)
     value = jnp.asarray(metric(z, y, known))
     if value.shape != ():
         raise ValueError(
@@ -178,14 +190,14 @@ def _answer(
     return w, value, known
 
 
-def _well_formed(task: Task, ways: tuple[int | None, int | None]) -> Array:
+def well_formed(task: Task, ways: tuple[int | None, int | None]) -> Array:
     """Whether a task breaks no rule; in the program, where the values are known at last."""
     parts = zip((task.support, task.query), ways, strict=True)
     broken = [where for rows, limit in parts for where in violations(rows, limit).values()]
     return ~jnp.stack([where.any() for where in broken]).any()
 
 
-def _refuse(answer: Callable[[Task], Any], task: Task, n: int) -> None:
+def refuse(answer: Callable[[Task], Any], task: Task, n: int) -> None:
     """Raise ValueError with what is wrong with the n-th task."""
     check_numbered(task, n, *classes_read(answer, task))
     raise ValueError(f"Task {n} is not well-formed as the sampler draws it when compiled.")

@@ -55,21 +55,10 @@ def interval_over_classes(
             "interval_over_classes reads values [T] and the classes [T, m] of the same tasks, got "
             f"{values.shape} and {classes.shape}."
         )
+    check_classes(classes, num_classes)
     names, codes = np.unique(classes, return_inverse=True)
     codes = codes.reshape(classes.shape)
     (num_tasks, ways), count = classes.shape, len(names)
-    if count < _LEAST_CLASSES_A_WAY * ways:
-        raise ValueError(
-            f"Tasks hold {ways} of {count} classes: an interval over classes needs "
-            f"{_LEAST_CLASSES_A_WAY} times as many as a task holds."
-        )
-    if num_tasks < count + _LEAST_SPARE_TASKS:
-        raise ValueError(
-            f"There are {num_tasks} tasks of {count} classes: an interval over classes needs "
-            f"{count + _LEAST_SPARE_TASKS} tasks or more, to tell classes from noise."
-        )
-    if num_classes is not None and num_classes < count:
-        raise ValueError(f"The tasks hold {count} classes, and num_classes is {num_classes}.")
     member = np.zeros((num_tasks, count))
     # A class that is there twice, as it is and turned, counts twice.
     np.add.at(member, (np.arange(num_tasks)[:, None], codes), 1.0)
@@ -85,6 +74,23 @@ def interval_over_classes(
     unseen = 1.0 if num_classes is None else 1.0 - count / num_classes
     variance = ways**2 * of_effects / count * unseen + values.var(ddof=1) / num_tasks
     return float(stats.t.ppf(0.975, count - 1) * math.sqrt(variance))
+
+
+def check_classes(classes: np.ndarray, num_classes: int | None) -> None:
+    """Raise ValueError if tasks of these classes `[T, m]` do not tell an interval over classes."""
+    (num_tasks, ways), count = classes.shape, len(np.unique(classes))
+    if count < _LEAST_CLASSES_A_WAY * ways:
+        raise ValueError(
+            f"Tasks hold {ways} of {count} classes: an interval over classes needs "
+            f"{_LEAST_CLASSES_A_WAY} times as many as a task holds."
+        )
+    if num_tasks < count + _LEAST_SPARE_TASKS:
+        raise ValueError(
+            f"There are {num_tasks} tasks of {count} classes: an interval over classes needs "
+            f"{count + _LEAST_SPARE_TASKS} tasks or more, to tell classes from noise."
+        )
+    if num_classes is not None and num_classes < count:
+        raise ValueError(f"The tasks hold {count} classes, and num_classes is {num_classes}.")
 
 
 def interval_over_groups(values: ArrayLike, groups: ArrayLike) -> float:

@@ -23,8 +23,8 @@ def clusters(shots, queries=4):
         y = jnp.arange(WAYS * (shots + queries)) % WAYS
         x = centre[y] + jax.random.normal(keys[2], (len(y), 2))
         cut = max(WAYS * shots, 1)
-        known = jnp.full(cut, float(shots > 0))
-        support = Examples(x[:cut], jnp.where(known > 0, y[:cut], -1), known)
+        # No support set is empty: without shots, a row of zeros that nothing can be learned from.
+        support = Examples(x[:cut] * float(shots > 0), y[:cut], jnp.ones(cut))
         rest = slice(WAYS * shots, None)
         return Task(support, Examples(x[rest], y[rest], jnp.ones(len(y[rest]))), centre.ravel())
 
@@ -77,5 +77,9 @@ def test_a_batch_is_its_sampler_and_a_score_can_be_ones_own():
         score=lambda z, y: (z.argmax(axis=1) != y).astype(z.dtype),
     )
     assert own in (0.0, 1.0)
+    batch = jax.vmap(sampler)(keys)
+    y = batch.query.y.at[3, 0].set(WAYS + 4)
+    with pytest.raises(ValueError, match="[Tt]ask 3"):
+        conformal(learner, theta, batch._replace(query=batch.query._replace(y=y)))
     with pytest.raises(ValueError, match="key"):
         conformal(learner, theta, sampler)
