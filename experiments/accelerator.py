@@ -52,7 +52,7 @@ class Options:
 
 def run(options: Options) -> dict[str, Any]:
     """The stages that were asked for; each may use up what those before it left over."""
-    begun, seconds = time.monotonic(), 60.0 * options.minutes * options.steps
+    begun, seconds = time.monotonic(), 60.0 * options.minutes
     # The last item of a stage may end after its time: a quarter is kept for that.
     shares = {name: STAGES[name].share for name in STAGES if name in options.only}
     found, passed = {}, 0.0
@@ -64,7 +64,7 @@ def run(options: Options) -> dict[str, Any]:
         small = jax.default_backend() == "cpu"
         lasts = max(0.0, deadline - time.monotonic())
         setting = Setting(small, options.seed, options.out, lasts)
-        found[name] = run_stage(name, STAGES[name], setting, deadline)
+        found[name] = run_stage(name, STAGES[name], setting, deadline if options.steps else None)
     return found
 
 
@@ -82,10 +82,11 @@ def main(arguments: list[str] | None = None) -> int:
     text = summary.as_text(found)
     write_atomically(options.out / "report.md", text.encode())
     summary.draw(found, options.out)
-    if options.write_table:
-        sys.stderr.write(f"Written: {speed.write_table(found['formulations']['rows'])}\n")
     document = {"config": as_settings(options), "stages": found}
     report(document, text, path=options.out / "report.json", as_json=options.json)
+    if options.write_table:
+        rows = found.get("formulations", {"rows": []})["rows"]
+        sys.stderr.write(f"Written: {speed.write_table(rows)}\n")
     return 1 if any(stage["failures"] for stage in found.values()) else 0
 
 

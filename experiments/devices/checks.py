@@ -106,7 +106,9 @@ def convolution(formulation: Any, dtype: str, seed: int) -> Row:
         off = np.abs(np.asarray(got[name], np.float64) - exact).max() / np.abs(exact).max()
         errors[name] = float(off)
         if not off < TOLERANCE[dtype]:
-            raise Failed(f"{name} of the convolution by {formulation} is off by {off:.2g}.")
+            raise Failed(
+                f"{name} of the convolution by {formulation or 'default'} is off by {off:.2g}."
+            )
     return errors
 
 

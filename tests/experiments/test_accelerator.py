@@ -132,6 +132,12 @@ def test_the_command_reports_every_stage_and_fails_with_a_check(tmp_path, capsys
     arguments = ["--out", str(tmp_path), "--only", "device", "checks", "--json"]
     assert accelerator.main(arguments) == 0
     assert set(json.loads(capsys.readouterr().out)["stages"]) == {"device", "checks"}
+    for name in ("device", "checks"):  # nothing is on file, and nothing is measured
+        (tmp_path / f"{name}.jsonl").unlink()
+    assert accelerator.main(["--out", str(tmp_path), "--steps", "0"]) == 0
+    assert "1 left out" in (tmp_path / "report.md").read_text()
+    assert accelerator.main([*arguments, "--write-table"]) == 2
+    assert "no table to write" in capsys.readouterr().err
     monkeypatch.setitem(accelerator.STAGES, "checks", stage_of({"a": wrong}))
     assert accelerator.main(["--out", str(tmp_path)]) == 1
     report = (tmp_path / "report.md").read_text()
