@@ -4,7 +4,7 @@ Claim: to a fitted table of 100 x 5, MetaClassifier takes at most 1.5 times as l
   cross-validated logistic regression, and at most 300 MB, on the first run of a machine as later.
 Command: python -m experiments.tabular_first_answer
 Expected: the table in experiments/tabular/RESULTS.md.
-Time: a minute on one CPU core.
+Time: two minutes on one CPU core.
 """
 
 import json

@@ -143,8 +143,9 @@ def _read() -> dict[str, Formulation]:
         found = json.loads(_file().read_text())
     except (OSError, ValueError):
         return {}
-    known = get_args(Formulation)
-    return {key: each for key, each in found.items() if each in known} if found else {}
+    if not isinstance(found, dict):
+        return {}
+    return {key: each for key, each in found.items() if each in get_args(Formulation)}
 
 
 def _write() -> None:

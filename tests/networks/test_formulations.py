@@ -35,8 +35,10 @@ def test_auto_measures_a_shape_once_and_keeps_it(tmp_path, monkeypatch):
 
 def test_auto_does_without_a_file_and_without_the_device(tmp_path, monkeypatch):
     """What it measured is wrong for another platform; a cache that is broken is none."""
-    (tmp_path / "formulations.json").write_text("{")
     monkeypatch.setenv("JAXMETA_CACHE", str(tmp_path))
+    for broken in ('{"a": "fft", "b": 1}', "[1]", "{"):
+        (tmp_path / "formulations.json").write_text(broken)
+        assert _formulations._read() == {}
     monkeypatch.setattr(_formulations, "_found", {})
     x, kernel = jnp.ones((2, 3, 5, 5, 1)), jnp.ones((2, 3, 3, 1, 4))
     auto = jax.vmap(functools.partial(task_conv, formulation="auto"))

@@ -87,7 +87,7 @@ def describe(name: str, column: Any, *, named: bool = False) -> Column:
         return Column(name, _KIND_OF_DTYPE.get(values.dtype.kind, "number"))
     known = [value for value in values if not is_missing(value)]
     kinds = {kind_of(value) for value in known}
-    if strange := kinds - _KINDS:
+    if strange := kinds - _KINDS:  # in the words that scikit-learn's checks look for
         raise TypeError(
             f"{name} has cells of type {min(strange)}: each argument must be a string, a number, a "
             "date or a length of time."
@@ -162,7 +162,7 @@ def _places(described: Column, values: np.ndarray) -> np.ndarray:
     place = {level: float(index) for index, level in enumerate(described.levels)}
     kinds = {kind_of(level) for level in described.levels}
     kinds |= {"text", "name", "date"} if "text" in kinds else {"duration"}
-    # As often as a value repeats, it says the same.
+    # Numbers repeat: each different one is looked up once.
     different, which = values, np.arange(len(values))
     if values.dtype.kind in "biuf":
         different, which = np.unique(values, return_inverse=True)
