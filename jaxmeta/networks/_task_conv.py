@@ -39,6 +39,8 @@ from jaxmeta.networks._conv_lowerings import (
 from jaxmeta.networks._formulations import Operation, choose, table
 from jaxmeta.types import Array
 
+_CHOICES = (*get_args(Formulation), "auto")
+
 
 def task_conv(
     x: Array,
@@ -95,8 +97,8 @@ def task_conv(
         )
     if dimension_numbers not in (None, channels_last(rank)):
         raise ValueError(f"task_conv reads channels-last images, got {dimension_numbers}.")
-    if formulation not in (None, "auto", *get_args(Formulation)):
-        raise ValueError(f"formulation is one of {get_args(Formulation)}, got {formulation!r}.")
+    if formulation not in (None, *_CHOICES):
+        raise ValueError(f"formulation is one of {_CHOICES}, got {formulation!r}.")
     del preferred_element_type
     ones = (1,) * rank
     strides = tuple(window_strides or ones)

@@ -32,7 +32,7 @@ def episodes(
     """A sampler of few-shot tasks: C classes, a few support and query images of each.
 
     Support and query share no image: they are cut from one permutation of the instances of a class.
-    The images stay on the device as uint8 and are _scaled to [0, 1] when a task is drawn.
+    The images stay on the device as uint8 and are scaled to [0, 1] when a task is drawn.
 
     Args:
       data: class-indexed images.
