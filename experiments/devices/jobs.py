@@ -13,6 +13,7 @@ import numpy as np
 import optax
 
 from experiments import few_shot, scaling, sinusoid, tabular_pretrain
+from experiments.common.documents import read_records
 from experiments.common.placement import place_on
 from experiments.common.run import begin
 from experiments.devices.checks import LEARNERS, clusters
@@ -36,25 +37,28 @@ def tables(setting: Setting) -> Iterator[Item]:
     few: dict[str, Any] = {}
     if setting.small:
         few = {"tasks_per_step": 2, "chunk": 1, "scan": 2, "rows": 10}
-    found: dict[str, Any] = {}
 
-    def train(steps: int, judged: bool) -> Row:
+    def options_of(steps: int) -> tabular_pretrain.Options:
         out = setting.out / f"tabular_{steps}"
-        options = tabular_pretrain.Options(
+        return tabular_pretrain.Options(
             steps=steps, seed=setting.seed, out=out, eval_tasks=256, **few
         )
-        begin(out, go_on=False)
+
+    def train(steps: int, judged: bool) -> Row:
+        options = options_of(steps)
+        begin(options.out, go_on=False)
         state, seconds = tabular_pretrain.pretrain(options, place_on("none", None))
         row = {"seconds": seconds, "tables_per_s": steps * options.tasks_per_step / seconds}
-        found[f"{steps} steps"] = row
         if judged:
             row |= tabular_pretrain.validate(tabular_pretrain.averaged(state), options)
         return row
 
     yield Item(f"{first} steps", partial(train, first, False))
-    if not setting.small and found:
+    done = setting.out / "tabular.jsonl"
+    if not setting.small and done.exists():
+        rate = next(read_records(done))["found"]["tables_per_s"] / options_of(1).tasks_per_step
         # Of the time that is left, a third goes to compilation and validation.
-        steps = first * max(1, int(0.66 * setting.seconds / found[f"{first} steps"]["seconds"]))
+        steps = max(first, 10 * int(0.066 * setting.seconds * rate))
         yield Item(f"{steps} steps", partial(train, steps, True))
 
 

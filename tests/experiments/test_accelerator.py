@@ -114,6 +114,14 @@ def test_speed_is_measured_by_shape_dtype_and_chunk():
     assert peaks.product(16, "bfloat16", None)["tflops"] > 0 and peaks.copy(16)["gbytes_per_s"] > 0
 
 
+def test_the_long_training_fits_its_time_also_after_a_resume(tmp_path):
+    """At 16 tables a step and 160 a second, two thirds of a minute; what `scan` divides."""
+    record = {"key": ["50 steps", 0, False], "found": {"seconds": 5.0, "tables_per_s": 160.0}}
+    (tmp_path / "tabular.jsonl").write_text(json.dumps(record))
+    large = stages.Setting(small=False, seed=0, out=tmp_path, seconds=60.0)
+    assert [item.name for item in jobs.tables(large)] == ["50 steps", "390 steps"]
+
+
 def test_two_devices_are_one_where_there_are_two():
     if jax.device_count() == 1:
         (item,) = jobs.several(setting(None))
