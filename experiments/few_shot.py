@@ -23,23 +23,24 @@ import numpy as np
 from experiments.common.command_line import as_settings, check_finite, in_a_sentence, parse
 from experiments.common.documents import report
 from experiments.common.placement import Placement, start
+from experiments.common.plotting import reliability_diagram
 from experiments.common.run import Training, begin, run
 from experiments.common.training_loop import cache_compilations, read_metrics
-from experiments.images import plots
+from experiments.images import one_shot_runs, plots
 from experiments.images.config import TrainConfig
 from experiments.images.data_sets import load_eval_data, load_train_data
 from experiments.images.flags import DEFAULT_LEARNERS, Options, train_config
+from experiments.images.guard import baselines, compare_to_baselines
 from experiments.images.judging import (
     Trained,
     check_ways,
-    compare_to_best,
     judge,
     load_trained,
     start_from,
-    table,
     unseen_tasks,
 )
 from experiments.images.learners import LEARNERS, build_learner, build_training
+from experiments.images.tables import compare_to_best, table
 from jaxmeta import checkpoint
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
@@ -126,6 +127,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse(Options, arguments, experiment="few_shot", description=__doc__)
     test, placement = options.test, start(options.placement)
     begin(options.out, go_on=options.resume or test.eval_only)
+    runs = None if test.runs is None else one_shot_runs.read_runs(test.runs)
     data = load_eval_data(options.dataset, options.data_dir, test.eval_data, options.download)
     settings = [(ways, shots) for ways in test.ways for shots in test.shots]
     for ways, shots in settings:
@@ -138,13 +140,22 @@ def main(arguments: list[str] | None = None) -> int:
         statistics=options.training.statistics,  # pyrefly: ignore
         mesh=placement.mesh,
     )
-    rows = compare_to_best(
-        [judged(each, data, *setting) for setting in settings for each in learners]
-    )
+    rows = [judged(each, data, *setting) for setting in settings for each in learners]
+    if test.guard is not False:
+        plain = baselines(best_first(learners, rows))
+        rows += [
+            judged(each, data, *setting, baseline=True) for setting in settings for each in plain
+        ]
+        compare_to_baselines(rows)
+    rows = compare_to_best(rows)
+    document = {"config": as_settings(options), "results": rows}
+    text = table(rows)
+    if runs is not None:
+        document["runs"] = [one_shot_runs.judge_runs(each, runs) for each in learners]
+        text += f"\n\n{one_shot_runs.table(document['runs'])}"
     if jax.process_index() == 0:
-        draw(options, learners, data)
-        document = {"config": as_settings(options), "results": rows}
-        report(document, table(rows), path=options.out / "result.json", as_json=options.json)
+        draw(options, learners, data, rows)
+        report(document, text, path=options.out / "result.json", as_json=options.json)
         sys.stderr.write(
             f"Written to {options.out}: result.json, metrics.jsonl, plots, checkpoints.\n"
         )
@@ -152,14 +163,26 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def draw(options: Options, learners: list[Trained], data: Any) -> None:
-    """Learning curves, and one test task as the first learner sees it."""
+def best_first(learners: list[Trained], rows: list[dict[str, Any]]) -> list[Trained]:
+    """The learners by accuracy in the first setting."""
+    accuracy = dict(zip((each.name for each in learners), rows, strict=False))
+    return sorted(learners, key=lambda each: -np.nan_to_num(accuracy[each.name]["accuracy"]))
+
+
+def draw(options: Options, learners: list[Trained], data: Any, rows: list[dict]) -> None:
+    """Learning curves, reliability, and one test task as the first learner sees it."""
+    first, test = learners[0], options.test
+    ways, shots = test.ways[0], test.shots[0]
+    curves = {
+        row["learner"]: row["reliability"]
+        for row in rows
+        if "reliability" in row and (row["ways"], row["shots"]) == (ways, shots)
+    }
+    reliability_diagram(curves, options.out / "reliability.png")
     if (options.out / "metrics.jsonl").exists():
         records = list(read_metrics(options.out))
         if records:
             plots.learning_curves(records, options.out / "learning_curves.png")
-    first, test = learners[0], options.test
-    ways, shots = test.ways[0], test.shots[0]
     task = unseen_tasks(data, ways, shots, test)(jax.random.key(options.seed))
     plots.one_task(
         build_learner(first.config, ways),

@@ -24,7 +24,7 @@ from experiments.common.documents import plus_minus, report, write_atomically
 from experiments.common.documents import table as as_table
 from experiments.common.run import Training, begin, run
 from experiments.common.training_loop import cache_compilations, skip_faults
-from experiments.sparse import plots
+from experiments.sparse import certificates, plots
 from experiments.sparse.embeddings import embedded, episodes
 from experiments.sparse.learners import WHOLE_INPUTS, Entry, mechanisms, moved, path_learners, sized
 from jaxmeta import (
@@ -70,6 +70,8 @@ class Options:
     views: int = flag(10, "jittered drawings of each training class")
     queries: int = 5
     eval_tasks: int = 1000
+    certify_rows: int = flag(2000, "rows of the tasks that errors are certified on")
+    certify_tasks: int = flag(20, "how many of these")
     timing: float = flag(1.0, "seconds that each timing of the export takes")
     seed: int = 0
     resume: bool = flag(False, "go on from the states in --out")
@@ -139,6 +141,18 @@ def judge(
             }
         )
     return rows
+
+
+def certify(thetas: dict[str, Any], unseen: np.ndarray, options: Options) -> list[dict[str, Any]]:
+    """Occam's bound of the learners at each share, on tasks of many rows."""
+    tasks = certificates.tasks_of_many_rows(
+        unseen,
+        ways=options.ways,
+        rows=options.certify_rows,
+        tasks=options.certify_tasks,
+        seed=options.seed,
+    )
+    return certificates.certify(path_learners(options.ways), thetas, tasks, options.share)
 
 
 def ship(theta: Any, unseen: np.ndarray, options: Options) -> tuple[dict, str]:
@@ -220,6 +234,8 @@ def main(arguments: list[str] | None = None) -> int:
         compare_to_dense(rows[kind])
         lines.append(f"\n{kind}, {options.dataset}, {options.ways}-way 1-shot, inductive:")
         lines.append(table(rows[kind]))
+    certified = certify(thetas, unseen, options)
+    lines.append(certificates.table(certified))
     shipped = {}
     if WHOLE_INPUTS in thetas:
         shipped, text = ship(thetas[WHOLE_INPUTS], unseen, options)
@@ -227,9 +243,9 @@ def main(arguments: list[str] | None = None) -> int:
     for row in sum(rows.values(), []):
         del row["evaluation"]
     document = {"config": as_settings(options), "results": rows, "shipped": shipped}
-    document["versions"] = checkpoint.versions()
+    document |= {"certified": certified, "versions": checkpoint.versions()}
     title = f"{options.dataset}, {options.ways}-way 1-shot, unseen classes"
-    plots.sparsity_paths(rows, options.out / "sparsity_path.png", title=title)
+    plots.sparsity_paths(rows, certified, options.out / "sparsity_path.png", title=title)
     text = "\n".join(lines)
     report(document, text, path=options.out / "result.json", as_json=options.json)
     return 0

@@ -131,10 +131,11 @@ def table(rows: Sequence[Mapping[str, str]]) -> str:
 
 def plus_minus(mean: float, ci95: float, *, scale: float = 100.0, digits: int = 2) -> str:
     """A mean and the half of its interval as text, in per cent by default; "-" for no number."""
-    return f"{_text(mean, scale, digits)} ± {_text(ci95, scale, digits)}"
+    return f"{as_percent(mean, scale, digits)} ± {as_percent(ci95, scale, digits)}"
 
 
-def _text(value: float, scale: float, digits: int) -> str:
+def as_percent(value: float, scale: float = 100.0, digits: int = 2) -> str:
+    """A number as text, in per cent by default; "-" for no number."""
     return f"{scale * value:.{digits}f}" if math.isfinite(value) else "-"
 
 

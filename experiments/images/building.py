@@ -16,6 +16,7 @@ ENCODERS = {
     "residual": networks.residual,
     "conv4": networks.conv4,
     "conv4_batch": partial(networks.conv4, norm="batch"),
+    "pixels": lambda width: networks.identity(),
 }
 
 

@@ -8,7 +8,7 @@ from jaxmeta.sparsity import Per
 
 Head = Literal["shared", "separate", "prototypes"]
 Gate = Literal["closing", "any_size"]
-NetworkName = Literal["conv4", "conv4_batch", "residual"]
+NetworkName = Literal["conv4", "conv4_batch", "residual", "pixels"]
 
 NETWORKS = get_args(NetworkName)
 BATCH_NORMALISED = ("conv4_batch",)

@@ -27,6 +27,12 @@ class TestTasks:
     within_group: bool = flag(False, "classes of one script each")
     eval_only: bool = flag(False, "judge checkpoints, train nothing")
     eval_data: str | None = flag(None, "zip or folder <alphabet>/<character>/<drawing>.png")
+    guard: bool | None = flag(
+        None, "judge nearest centroid and logistic regression on the best learner's features"
+    )
+    runs: Path | None = flag(
+        None, "all_runs.zip of Omniglot's one-shot challenge, or an .npz of runs"
+    )
     checkpoints: Path | None = flag(None, "folder of the checkpoints to judge")
 
 

@@ -1,6 +1,5 @@
 """Judging trained learners on unseen classes: reading checkpoints, rows of results, the table."""
 
-import math
 import sys
 import time
 from dataclasses import dataclass, replace
@@ -10,15 +9,15 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 
 from experiments.common.command_line import check_finite
-from experiments.common.documents import plus_minus
-from experiments.common.documents import table as as_table
 from experiments.images.config import TrainConfig
 from experiments.images.flags import TestTasks
 from experiments.images.learners import LEARNERS, build_learner, has_fixed_ways, is_inductive
-from jaxmeta import Evaluation, Examples, Task, checkpoint, evaluate, paired_difference, tasks
+from jaxmeta import Evaluation, Examples, Task, checkpoint, evaluate, tasks
+from jaxmeta.evaluation import brier_score, calibration_error, log_loss, reliability
 
 
 @dataclass(frozen=True)
@@ -115,6 +114,11 @@ def _embedding(network: Any) -> Any:
     return network[0] if _is_chain(network) else network
 
 
+def network_of(trained: Trained) -> Any:
+    """The parameters of a learner's network, without the normalisation behind it."""
+    return _embedding(trained.theta["network"])
+
+
 def _shapes(tree: Any) -> Any:
     return jax.tree.map(jnp.shape, tree)
 
@@ -128,6 +132,7 @@ def judge(
     *,
     seed: int,
     statistics: Literal["support", "query"] | None = None,
+    baseline: bool = False,
     mesh: Mesh | None = None,
 ) -> dict[str, Any]:
     """One row of the table: the same test tasks for every learner."""
@@ -140,16 +145,18 @@ def judge(
     sys.stderr.write(f"judging {trained.name}: {test.eval_tasks} tasks, {ways}-way {shots}-shot\n")
     key, start = jax.random.key(seed), time.perf_counter()
     judged = partial(evaluate, learner, trained.theta, sampler, key=key, mesh=mesh)
+    judged = partial(judged, num_tasks=test.eval_tasks, keep_predictions=True)
     try:
-        result = judged(num_tasks=test.eval_tasks, over="classes")
+        result = judged(over="classes")
     except ValueError:  # too few tasks or classes to tell, or what is wrong is said again
-        result = judged(num_tasks=test.eval_tasks)
+        result = judged()
     seconds = time.perf_counter() - start
     return {
         **about(trained, result),
         "ways": ways,
         "shots": shots,
         "seed": seed,
+        "baseline": baseline,
         "inductive": is_inductive(config),
         "tasks_per_second": result.num_tasks / seconds,
     }
@@ -160,6 +167,7 @@ def about(trained: Trained, result: Evaluation) -> dict[str, Any]:
     config = trained.config
     return {
         "learner": trained.name,
+        **probabilities(result),
         "accuracy": result.mean,
         "ci95": result.ci95,
         "ci95_classes": result.ci95_new,
@@ -177,49 +185,25 @@ def about(trained: Trained, result: Evaluation) -> dict[str, Any]:
     }
 
 
+def probabilities(result: Evaluation) -> dict[str, Any]:
+    """What the predicted probabilities are worth, and the worst tasks; nothing without any."""
+    if result.predictions is None or not result.predictions.known.any():
+        return {}
+    p, y = result.predictions.probabilities()
+    if not np.isfinite(p).all():
+        return {}
+    return {
+        "log_loss": log_loss(p, y),
+        "calibration_error": calibration_error(p, y, debiased=True),
+        "brier_score": brier_score(p, y),
+        "most_tasks_reach": result.tolerance_limit(),
+        "betting_interval": result.betting_interval(),
+        "reliability": reliability(p, y)._asdict(),
+    }
+
+
 def unseen_tasks(data: Any, ways: int, shots: int, test: TestTasks):
     """Test tasks: no rotations, no jitter."""
     return tasks.episodes(
         data, ways=ways, shots=shots, queries=test.queries, within_group=test.within_group
-    )
-
-
-def compare_to_best(rows: list[dict]) -> list[dict]:
-    """Rows of one setting after the other, best first, each with its paired difference to it.
-
-    The tasks are the same for all, so the interval is that of the difference task by task.
-    """
-    ordered = []
-    for setting in dict.fromkeys((row["ways"], row["shots"]) for row in rows):
-        same = [row for row in rows if (row["ways"], row["shots"]) == setting]
-        # What has no accuracy is no better than anything.
-        same.sort(key=lambda row: -row["accuracy"] if math.isfinite(row["accuracy"]) else math.inf)
-        best = same[0]["evaluation"]
-        for row in same:
-            mean, ci95 = paired_difference(row["evaluation"], best)
-            ordered.append(row | {"to_best": {"mean": mean, "ci95": ci95}})
-    for row in ordered:
-        del row["evaluation"]
-    return ordered
-
-
-def table(rows: list[dict]) -> str:
-    """The results as text."""
-    return as_table(
-        [
-            {
-                "learner": row["learner"] + ("" if row["inductive"] else " (transd.)"),
-                "ways": str(row["ways"]),
-                "shots": str(row["shots"]),
-                "accuracy %": plus_minus(row["accuracy"], row["ci95"]),
-                "to the best": plus_minus(row["to_best"]["mean"], row["to_best"]["ci95"]),
-                "tasks": str(row["num_tasks"]),
-                "density": f"{row['density']:.3f}",
-                "non-zeros": f"{row['nonzeros']:.0f}",
-                "bytes": f"{row['bytes']:.0f}",
-                "train s": f"{row['seconds']:.0f}",
-                "tasks/s": f"{row['tasks_per_second']:.0f}",
-            }
-            for row in rows
-        ]
     )

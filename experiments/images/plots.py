@@ -36,6 +36,36 @@ def learning_curves(records: Iterable[dict[str, Any]], path: Path) -> None:
     save(figure, path)
 
 
+def generalisation(rows: list[dict[str, Any]], path: Path, *, ways: int) -> None:
+    """Accuracy on classes of training and on new ones, against their number; and the gap."""
+    plt = pyplot()
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
+    for i, name in enumerate(dict.fromkeys(row["learner"] for row in rows)):
+        points = [row for row in rows if row["learner"] == name]
+        counts = [row["classes"] for row in points]
+        lines = (
+            (left, "trained", "trained_ci95_classes", "--", "classes of training"),
+            (left, "new", "new_ci95_classes", "-", "new classes"),
+            (right, "gap", "gap_ci95_classes", "-", "gap"),
+        )
+        for axis, key, spread, dashes, what in lines:
+            values, half = (100 * numbers(row[each] for row in points) for each in (key, spread))
+            style = {"color": f"C{i}", "linestyle": dashes, "marker": "o", "capsize": 3}
+            half = np.where(np.isfinite(half), half, 0.0)
+            axis.errorbar(counts, values, yerr=half, label=f"{name}, {what}", **style)
+    left.set(ylabel=f"{ways}-way 1-shot accuracy (%)")
+    right.set(ylabel="gap between them (points)")
+    right.axhline(0.0, color="black", linewidth=0.8)
+    counts = sorted({row["classes"] for row in rows})
+    for axis in (left, right):
+        axis.set(xlabel="characters trained on", xscale="log")
+        axis.set_xticks(counts, [str(count) for count in counts])
+        axis.minorticks_off()
+        axis.grid(alpha=0.3)
+        axis.legend(frameon=False, fontsize=8, handlelength=4)
+    save(figure, path)
+
+
 def one_task(learner: MetaLearner, theta: Any, task: Task, path: Path, *, title: str) -> None:
     """One unseen task: its support, its queries, and how much attention each class gets."""
     plt = pyplot()

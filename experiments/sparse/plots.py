@@ -10,12 +10,19 @@ from experiments.common.documents import numbers
 from experiments.common.plotting import pyplot, save
 
 
-def sparsity_paths(rows: dict[str, list[dict[str, Any]]], path: Path, *, title: str) -> None:
+def sparsity_paths(
+    rows: dict[str, list[dict[str, Any]]],
+    certified: list[dict[str, Any]],
+    path: Path,
+    *,
+    title: str,
+) -> None:
     """Accuracy with its 95% interval: of learners against density and multiply-adds, a line for
-    each; and of the mechanisms, a point for each."""
+    each; and of the mechanisms, a point for each. Certified errors against the share that is kept.
+    """
     plt = pyplot()
     figure, axes = plt.subplots(
-        1, 3, figsize=(15, 4.6), layout="constrained", width_ratios=(4, 4, 3)
+        1, 4, figsize=(19, 4.6), layout="constrained", width_ratios=(4, 4, 4, 3)
     )
     curves: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in rows["learners"]:
@@ -33,19 +40,39 @@ def sparsity_paths(rows: dict[str, list[dict[str, Any]]], path: Path, *, title: 
     axes[1].set(xlabel="multiply-adds of w for a row")
     for axis in axes[:2]:
         axis.set(xscale="log")
-    points = rows["mechanisms"][::-1]
-    accuracy, spread = _percent(points)
-    axes[2].errorbar(accuracy, range(len(points)), xerr=spread, fmt="ko", capsize=2)
-    names = [f"{point['learner']} ({point['density']:.3f})" for point in points]
-    axes[2].set_yticks(range(len(points)), names, fontsize=8)
-    axes[2].set(xlabel="accuracy (%)")
-    axes[2].set_title("hypernet, by mechanism (density)", fontsize=10)
+    _certified(axes[2], certified)
+    _mechanisms(axes[3], rows["mechanisms"][::-1])
     for axis in axes:
         axis.grid(alpha=0.3, which="both")
     if curves:
         axes[0].legend(frameon=False, fontsize=9)
     figure.suptitle(title, fontsize=10)
     save(figure, path)
+
+
+def _mechanisms(axis: Any, points: list[dict[str, Any]]) -> None:
+    """A point for each, with its interval."""
+    accuracy, spread = _percent(points)
+    axis.errorbar(accuracy, range(len(points)), xerr=spread, fmt="ko", capsize=2)
+    names = [f"{point['learner']} ({point['density']:.3f})" for point in points]
+    axis.set_yticks(range(len(points)), names, fontsize=8)
+    axis.set(xlabel="accuracy (%)")
+    axis.set_title("hypernet, by mechanism (density)", fontsize=10)
+
+
+def _certified(axis: Any, rows: list[dict[str, Any]]) -> None:
+    """The bound, and the true error under it, a colour for each learner."""
+    for i, name in enumerate(dict.fromkeys(row["learner"] for row in rows)):
+        points = [row for row in rows if row["learner"] == name]
+        shares = [point["share"] for point in points]
+        for key, dashes, what in (("bound", "-", "certified"), ("true_error", ":", "true")):
+            style = {"color": f"C{i}", "linestyle": dashes, "marker": "o", "markersize": 3}
+            values = 100 * numbers(point[key] for point in points)
+            axis.plot(shares, values, label=f"{name}, {what}", **style)
+    axis.set(xlabel="share of w that is kept", ylabel="error (%)", xscale="log", ylim=(0, 102))
+    axis.set_title("adapted to many rows: 95% bound on the error", fontsize=10)
+    if rows:
+        axis.legend(frameon=False, fontsize=8)
 
 
 def _percent(points: list[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray]:

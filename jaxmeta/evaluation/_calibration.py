@@ -1,12 +1,53 @@
 """Probabilities: whether they mean what they say, and sets that hold the right class."""
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
 _BINS = 15
+
+
+class Reliability(NamedTuple):
+    """How often rows of each of B bins are right, beside what their probabilities say.
+
+    Attributes:
+      confidence: mean probability of the likeliest class `[B]`, rising.
+      accuracy: share of the rows whose class that is `[B]`.
+      rows: rows of the bin `[B]`.
+    """
+
+    confidence: np.ndarray
+    accuracy: np.ndarray
+    rows: np.ndarray
+
+
+def reliability(probabilities: ArrayLike, y: ArrayLike, *, num_bins: int = _BINS) -> Reliability:
+    """The points of a reliability diagram: bins of equally many rows, by rising confidence.
+
+    Args:
+      probabilities: `[N, C]`.
+      y: classes `[N]`.
+      num_bins: bins B, of N rows at the least one each.
+
+    Raises:
+      ValueError: if the shapes do not fit, or there is no row.
+
+    References:
+      Guo et al., On calibration of modern neural networks, arXiv:1706.04599.
+    """
+    probabilities, y = _checked(probabilities, y, "reliability")
+    confidence = probabilities.max(axis=1)
+    right = probabilities.argmax(axis=1) == y
+    order = np.argsort(confidence, kind="stable")
+    bins = np.array_split(order, min(num_bins, len(order)))
+    return Reliability(
+        np.array([confidence[rows].mean() for rows in bins]),
+        np.array([right[rows].mean() for rows in bins]),
+        np.array([len(rows) for rows in bins]),
+    )
 
 
 def calibration_error(
@@ -35,20 +76,28 @@ def calibration_error(
       Naeini et al. (2015), Obtaining well calibrated probabilities using Bayesian binning; Kumar et
       al., Verified uncertainty calibration, arXiv:1909.10155.
     """
-    probabilities, y = _checked(probabilities, y, "calibration_error")
-    confidence = probabilities.max(axis=1)
-    right = probabilities.argmax(axis=1) == y
-    order = np.argsort(confidence, kind="stable")
     total = 0.0
-    for rows in np.array_split(order, min(num_bins, len(order))):
-        gap = abs(right[rows].mean() - confidence[rows].mean())
-        expected = gap
-        if debiased:
-            accuracy = right[rows].mean()
-            std = math.sqrt(accuracy * (1 - accuracy) / len(rows))
-            expected = stats.foldnorm.mean(gap / std, scale=std) if std else gap
-        total += len(rows) / len(order) * (2 * gap - expected)
+    bins = reliability(*_checked(probabilities, y, "calibration_error"), num_bins=num_bins)
+    for confidence, accuracy, rows in zip(*bins, strict=True):
+        gap = expected = abs(accuracy - confidence)
+        std = math.sqrt(accuracy * (1 - accuracy) / rows)
+        if debiased and std:
+            expected = stats.foldnorm.mean(gap / std, scale=std)
+        total += rows / bins.rows.sum() * (2 * gap - expected)
     return max(float(total), 0.0)
+
+
+def log_loss(probabilities: ArrayLike, y: ArrayLike) -> float:
+    """Mean of -log of the right class's probability, in nats, of `[N, C]` and classes `y [N]`.
+
+    Infinite where a probability of the right class is exactly zero.
+
+    Raises:
+      ValueError: if the shapes do not fit, or there is no row.
+    """
+    probabilities, y = _checked(probabilities, y, "log_loss")
+    with np.errstate(divide="ignore"):
+        return float(-np.log(probabilities[np.arange(len(y)), y]).mean())
 
 
 def brier_score(probabilities: ArrayLike, y: ArrayLike) -> float:

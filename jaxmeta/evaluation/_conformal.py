@@ -1,23 +1,60 @@
-"""Prediction sets of a learner that hold the right class of a new task as often as is said."""
+"""Prediction sets and intervals of a learner that hold on new tasks as often as is said."""
 
 from collections.abc import Callable
-from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
-from jaxmeta._batches import nth, with_classes_read
-from jaxmeta._validation import check_positive, check_task
+from jaxmeta._validation import check_positive
 from jaxmeta.evaluation._calibration import conformal_threshold
-from jaxmeta.evaluation._evaluate import answer, refuse, sampler_and_given, well_formed
+from jaxmeta.evaluation._predictions import for_each_task
 from jaxmeta.types import Array, MetaLearner, PyTree, Sampler, Task
 
 
-def one_less_probability(z: Array, y: Array) -> Array:
-    """Scores `[N]` of logits `z [N, C]` and classes `y [N]`: one less the right one's softmax."""
-    p = jax.nn.softmax(z, axis=-1)
-    return 1.0 - jnp.take_along_axis(p, jnp.maximum(y, 0)[:, None], axis=-1)[:, 0]
+def how_wrong(z: Array, y: Array) -> Array:
+    """Scores `[N]` of predictions, the larger the worse.
+
+    Of logits `z [N, C]` and classes `y [N]`: one less the probability of the right class. Of
+    targets `y [N, D]`: |y - z|, the largest of a row, in units of the predicted standard deviation
+    if `z [N, 2 D]` has its logarithm as second half.
+    """
+    if y.ndim == 1:
+        p = jax.nn.softmax(z, axis=-1)
+        return 1.0 - jnp.take_along_axis(p, jnp.maximum(y, 0)[:, None], axis=-1)[:, 0]
+    size = y.shape[1]
+    error = jnp.abs(y - z[:, :size])
+    return (error * jnp.exp(-z[:, size:]) if z.shape[1] == 2 * size else error).max(axis=-1)
+
+
+def prediction_interval(
+    z: ArrayLike, threshold: float, num_targets: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Lower and upper ends `[N, D]` of the intervals `z +- threshold * sigma`.
+
+    Args:
+      z: predictions of D targets `[N, D]`, for which sigma is one, or `[N, 2 D]` with the logarithm
+        of sigma as second half.
+      threshold: of `conformal`.
+      num_targets: D.
+
+    Raises:
+      ValueError: for another shape.
+
+    Example:
+      >>> low, high = prediction_interval([[1.0, 0.0]], 2.0, 1)
+      >>> print(low[0, 0], high[0, 0])
+      -1.0 3.0
+    """
+    z = np.asarray(z, np.float64)
+    if z.ndim != 2 or z.shape[1] not in (num_targets, 2 * num_targets):
+        raise ValueError(
+            f"prediction_interval reads z [N, D] or [N, 2 D] of D={num_targets}, got {z.shape}."
+        )
+    mean, log_std = z[:, :num_targets], z[:, num_targets:]
+    half = threshold * np.exp(log_std) if log_std.size else np.full_like(mean, threshold)
+    return mean - half, mean + half
 
 
 def conformal(
@@ -28,14 +65,16 @@ def conformal(
     *,
     key: Array | None = None,
     num_tasks: int = 1000,
-    score: Callable[[Array, Array], Array] = one_less_probability,
+    score: Callable[[Array, Array], Array] = how_wrong,
     tasks_per_chunk: int = 10,
 ) -> float:
     """A threshold for prediction sets that hold at the level, over new tasks and their rows.
 
-    The sets are `prediction_set(softmax(z), threshold)`. They hold for any learner, any theta, and
-    any number of shots, if the calibration tasks and the new one are exchangeable: of classes
-    that were not trained on, if the new ones are not.
+    The sets are `prediction_set(softmax(z), threshold)`, and `prediction_interval(z, threshold, D)`
+    for regression. They hold for any learner, any theta, and any number of shots, if the
+    calibration tasks and the new one are exchangeable: of classes that were not trained on, if the
+    new ones are not. It is classes that are exchanged: of calibration tasks of few classes, sets
+    for other classes hold at the level on average over the draw of the classes, not for each draw.
 
     Args:
       learner: the meta-learner.
@@ -44,7 +83,8 @@ def conformal(
       level: the probability that a set holds the right class.
       key: of the tasks, for a sampler only.
       num_tasks: how many to draw, for a sampler only.
-      score: `(z, y) -> [N]`, the larger the worse; for regression such as |y - z| / sigma.
+      score: `(z, y) -> [N]`, the larger the worse; by default one less the probability of the
+        right class, or |y - z| / sigma for targets.
       tasks_per_chunk: tasks that are vmapped at once.
 
     Returns:
@@ -68,22 +108,18 @@ def conformal(
       As `conformal_threshold`.
     """
     check_positive(num_tasks=num_tasks, tasks_per_chunk=tasks_per_chunk)
-    sampler, given = sampler_and_given(tasks, key, num_tasks)
 
-    def scored(theta: PyTree, one: PyTree) -> tuple[Array, Array, Array]:
-        task = one if sampler is None else sampler(one)
-        check_task(task)
-        (_, z, known), ways = with_classes_read(partial(answer, learner, theta), task)
-        return score(z, task.query.y), known, well_formed(task, ways)
+    def scored(task: Task, z: Array) -> Array:
+        return score(z, task.query.y)
 
-    @jax.jit
-    def run(theta: PyTree, given: PyTree) -> tuple[Array, Array, Array]:
-        return jax.lax.map(partial(scored, theta), given, batch_size=tasks_per_chunk)
-
-    scores, known, whole = (np.asarray(each) for each in run(theta, given))
-    if not whole.all():
-        n = int(whole.argmin())
-        task = nth(given, n) if sampler is None else sampler(nth(given, n))
-        refuse(partial(answer, learner, theta), task, n)
+    scores, known = for_each_task(
+        scored,
+        learner,
+        theta,
+        tasks,
+        key=key,
+        num_tasks=num_tasks,
+        tasks_per_chunk=tasks_per_chunk,
+    )
     which, rows = np.nonzero(known)
     return conformal_threshold(scores[which, rows], level, which)

@@ -11,9 +11,9 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxmeta import losses, parallel, sparsity
-from jaxmeta._batches import check_batch, check_numbered, classes_read, nth, with_classes_read
+from jaxmeta._batches import nth, with_classes_read
 from jaxmeta._programs import call_compiled
-from jaxmeta._validation import check_positive, check_task, violations
+from jaxmeta._validation import check_positive, check_task
 from jaxmeta.evaluation._intervals import (
     Evaluation,
     Over,
@@ -22,6 +22,13 @@ from jaxmeta.evaluation._intervals import (
     mean_of_known,
 )
 from jaxmeta.evaluation._over_classes import check_classes
+from jaxmeta.evaluation._predictions import (
+    Predictions,
+    answer,
+    refuse,
+    sampler_and_given,
+    well_formed,
+)
 from jaxmeta.types import Array, MetaLearner, PyTree, Sampler, Task, TaskLoss
 
 
@@ -37,6 +44,7 @@ def evaluate(
     mesh: Mesh | None = None,
     over: Over = "tasks",
     num_classes: int | None = None,
+    keep_predictions: bool = False,
 ) -> Evaluation:
     """Adapt to each task and judge on its query rows.
 
@@ -54,6 +62,7 @@ def evaluate(
       over: "classes" or "groups" for an interval that holds for tasks of new ones as well, from a
         sampler that says which it draws, as `tasks.episodes` does; that over tasks is there anyway.
       num_classes: of the finite pool that all classes come from; by default it has no end.
+      keep_predictions: whether to return what was predicted as well, for calibration.
 
     Raises:
       ValueError: for a sampler without a key, a count below 1, a mesh of several axes; for a list
@@ -68,14 +77,26 @@ def evaluate(
     sampler, given = sampler_and_given(tasks, key, num_tasks)
     num_tasks = len(jax.tree.leaves(given)[0])
     held = None if over == "tasks" else _held(sampler, given, over, num_classes)
-    per_task = _judge_all(learner, metric, tasks_per_chunk, sampler, mesh, theta, given)
-    per_task = _Judgement(*(np.asarray(each)[:num_tasks] for each in per_task))
+    judge_one = partial(_judge, learner, metric, keep_predictions)
+    functions = (learner.adapt, learner.predict, metric, *([] if sampler is None else [sampler]))
+    settings = (tasks_per_chunk, mesh, keep_predictions)
+    per_task = _judge_all(judge_one, functions, settings, sampler, theta, given)
+    per_task = jax.tree.map(lambda leaf: np.asarray(leaf)[:num_tasks], per_task)
     if not per_task.well_formed.all():
         n = int(per_task.well_formed.argmin())
         task = nth(given, n) if sampler is None else sampler(nth(given, n))
         refuse(partial(_answer, learner, metric, theta), task, n)
+    return _evaluation(per_task, over, held, num_classes)
+
+
+def _evaluation(
+    per_task: "_Judgement", over: Over, held: np.ndarray | None, num_classes: int | None
+) -> Evaluation:
     judged = per_task.rows > 0
     values = np.where(judged, per_task.value, np.nan)
+    new = (
+        math.nan if held is None else interval_over(over, values[judged], held[judged], num_classes)
+    )
     return Evaluation(
         mean=mean_of_known(values[judged]),
         ci95=interval95(values[judged]),
@@ -85,9 +106,10 @@ def evaluate(
         num_bytes=float(per_task.num_bytes.mean()),
         left_out=int(per_task.left_out.sum()),
         unjudged=tuple(np.flatnonzero(~judged).tolist()),
-        ci95_new=_over_new(over, values[judged], held, judged, num_classes),
+        ci95_new=new,
         over=over,
         held=held,
+        predictions=per_task.predictions,
     )
 
 
@@ -109,32 +131,6 @@ def _held(sampler: Sampler | None, keys: PyTree, over: Over, num_classes: int | 
     return held
 
 
-def _over_new(
-    over: Over,
-    values: np.ndarray,
-    held: np.ndarray | None,
-    judged: np.ndarray,
-    num_classes: int | None,
-) -> float:
-    if held is None:
-        return math.nan
-    return interval_over(over, values, held[judged], num_classes)
-
-
-def sampler_and_given(
-    tasks: Task | Sampler, key: Array | None, num_tasks: int
-) -> tuple[Sampler | None, PyTree]:
-    """A sampler with the keys to draw its tasks from, or None with the tasks themselves."""
-    if isinstance(tasks, Task) or not callable(tasks):
-        check_batch(tasks)
-        return None, tasks
-    if key is None:
-        raise ValueError(
-            "evaluate draws tasks from a sampler with a key: pass key=jax.random.key(0)."
-        )
-    return tasks, jax.random.split(key, num_tasks)
-
-
 class _Judgement(NamedTuple):
     """What is found out about a task."""
 
@@ -145,12 +141,15 @@ class _Judgement(NamedTuple):
     density: Any
     nonzeros: Any
     num_bytes: Any
+    predictions: Any
 
 
-def _judge(learner: MetaLearner, metric: TaskLoss, theta: PyTree, task: Task) -> _Judgement:
+def _judge(
+    learner: MetaLearner, metric: TaskLoss, keep: bool, theta: PyTree, task: Task
+) -> _Judgement:
     check_task(task)
     found, ways = with_classes_read(partial(_answer, learner, metric, theta), task)
-    w, value, known = found
+    w, z, value, known = found
     rows = known.astype(bool).sum()
     return _Judgement(
         value=value,
@@ -160,20 +159,14 @@ def _judge(learner: MetaLearner, metric: TaskLoss, theta: PyTree, task: Task) ->
         density=sparsity.density(w),
         nonzeros=sparsity.nonzeros(w),
         num_bytes=sparsity.num_bytes(w),
+        predictions=Predictions(z, task.query.y, known.astype(bool)) if keep else None,
     )
-
-
-def answer(learner: MetaLearner, theta: PyTree, task: Task) -> tuple[PyTree, Array, Array]:
-    """`w`, the predictions of the query rows, and the mask of those that can be judged."""
-    w = learner.adapt(theta, task.support, description=task.description)
-    z = learner.predict(theta, w, task.query.x)
-    return w, z, losses.answerable(z, task.query.y, task.query.mask)
 
 
 def _answer(
     learner: MetaLearner, metric: TaskLoss, theta: PyTree, task: Task
-) -> tuple[PyTree, Array, Array]:
-    """`w`, the metric of its predictions, and the mask of the rows that this is of."""
+) -> tuple[PyTree, Array, Array, Array]:
+    """`w`, its predictions, their metric, and the mask of the rows that this is of."""
     w, z, known = answer(learner, theta, task)
     y, mask = task.query.y, task.query.mask
     if y.ndim == 2 and metric is losses.accuracy:
@@ -187,20 +180,7 @@ def _answer(
             f"metric returned an array of shape {value.shape} for z {z.shape}, y {y.shape} and "
             f"mask {mask.shape}; it has to be one number, the mean over the rows of the mask."
         )
-    return w, value, known
-
-
-def well_formed(task: Task, ways: tuple[int | None, int | None]) -> Array:
-    """Whether a task breaks no rule; in the program, where the values are known at last."""
-    parts = zip((task.support, task.query), ways, strict=True)
-    broken = [where for rows, limit in parts for where in violations(rows, limit).values()]
-    return ~jnp.stack([where.any() for where in broken]).any()
-
-
-def refuse(answer: Callable[[Task], Any], task: Task, n: int) -> None:
-    """Raise ValueError with what is wrong with the n-th task."""
-    check_numbered(task, n, *classes_read(answer, task))
-    raise ValueError(f"Task {n} is not well-formed as the sampler draws it when compiled.")
+    return w, z, value, known
 
 
 def _filled_up(given: PyTree, num_devices: int) -> PyTree:
@@ -211,31 +191,33 @@ def _filled_up(given: PyTree, num_devices: int) -> PyTree:
 
 
 def _judge_all(
-    learner: MetaLearner,
-    metric: TaskLoss,
-    chunk: int,
+    judge_one: Callable[[PyTree, Task], _Judgement],
+    functions: tuple[Callable[..., Any], ...],
+    settings: tuple[int, Mesh | None, bool],
     sampler: Sampler | None,
-    mesh: Mesh | None,
     theta: PyTree,
     given: PyTree,
 ) -> _Judgement:
-    """What `_judge` says of every task; `given` are the tasks, or the keys to sample them from."""
+    """What `judge_one` says of every task; `given` are the tasks, or the keys to sample them from.
+
+    `functions` and `settings` are what it is made of (`call_compiled`).
+    """
+    chunk, mesh, _ = settings
 
     def judge(theta: PyTree, given: PyTree) -> _Judgement:
-        def judge_one(one: Any) -> _Judgement:
-            return _judge(learner, metric, theta, one if sampler is None else sampler(one))
+        def judge_given(one: Any) -> _Judgement:
+            return judge_one(theta, one if sampler is None else sampler(one))
 
-        return jax.lax.map(judge_one, given, batch_size=chunk)
+        return jax.lax.map(judge_given, given, batch_size=chunk)
 
-    functions = (learner.adapt, learner.predict, metric, *([] if sampler is None else [sampler]))
     if mesh is None:
-        return call_compiled(lambda: judge, functions, chunk, theta, given)
+        return call_compiled(lambda: judge, functions, settings, theta, given)
     theta = parallel.replicate(theta, mesh)
     given = parallel.shard_tasks(_filled_up(given, mesh.size), mesh)
     return call_compiled(
         lambda: parallel.all_gather_map(judge, mesh),
         functions,
-        (chunk, mesh),
+        settings,
         theta,
         given,
         place=lambda constants: parallel.replicate(constants, mesh),

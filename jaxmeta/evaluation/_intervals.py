@@ -5,7 +5,9 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from jaxmeta.evaluation._finite_sample import betting_interval, tolerance_limit
 from jaxmeta.evaluation._over_classes import interval_over_classes, interval_over_groups
+from jaxmeta.evaluation._predictions import Predictions
 
 Over = Literal["tasks", "classes", "groups"]
 """What an interval is over: tasks of the same classes, or tasks of new classes or groups."""
@@ -29,6 +31,7 @@ class Evaluation(NamedTuple):
       ci95_new: as `ci95`, for tasks of new classes or groups; NaN if it was not asked for.
       over: what `ci95_new` is over.
       held: which classes `[T, m]`, or which group `[T]`, each task held, if it was asked for.
+      predictions: of all query rows, if they were asked for.
     """
 
     mean: float
@@ -42,6 +45,7 @@ class Evaluation(NamedTuple):
     ci95_new: float = math.nan
     over: Over = "tasks"
     held: np.ndarray | None = None
+    predictions: Predictions | None = None
 
     @property
     def judged(self) -> np.ndarray:
@@ -52,6 +56,30 @@ class Evaluation(NamedTuple):
     def num_tasks(self) -> int:
         """Number of tasks behind the mean."""
         return len(self.per_task) - len(self.unjudged)
+
+    def quantile(self, share: float) -> float:
+        """What so large a share of these tasks stays below: 0.05 for the worst twentieth.
+
+        Raises:
+          ValueError: for a share outside of 0..1.
+        """
+        return float(np.quantile(self.per_task[self.judged], share))
+
+    def tolerance_limit(self, share: float = 0.95, confidence: float = 0.95) -> float:
+        """What so large a share of *new* tasks reaches, with that confidence.
+
+        Raises:
+          ValueError: as the function `tolerance_limit` does.
+        """
+        return tolerance_limit(self.per_task[self.judged], share, confidence)
+
+    def betting_interval(self, level: float = 0.95) -> tuple[float, float]:
+        """The interval of the mean over tasks that holds for any distribution and few tasks too.
+
+        Raises:
+          ValueError: for a metric that is not in 0..1, as accuracy is.
+        """
+        return betting_interval(self.per_task[self.judged], level)
 
 
 def interval95(values: np.ndarray) -> float:

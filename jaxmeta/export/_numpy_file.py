@@ -1,6 +1,7 @@
 """A perceptron as a Python file that needs NumPy and nothing else."""
 
 import base64
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -48,12 +49,41 @@ def _bounded(z):
 '''
 
 
-def numpy_source(learner: Perceptron, *, compress: bool = True) -> str:
+_SETS = '''
+
+THRESHOLD = {threshold!r}
+
+
+def predict_proba(x):
+    """Probabilities [N, C] of the rows of x."""
+    z = predict(x).astype(np.float64)
+    p = np.exp(z - z.max(axis=1, keepdims=True))
+    return p / p.sum(axis=1, keepdims=True)
+
+
+def predict_set(x):
+    """Which classes cannot be excluded, bool [N, C], at the level that THRESHOLD was found for."""
+    return 1.0 - predict_proba(x) <= THRESHOLD
+'''
+
+
+def numpy_source(
+    learner: Perceptron, *, compress: bool = True, threshold: float | None = None
+) -> str:
     """The text of a Python file with `predict(x)`; what it computes is as fast as it is small.
 
     Each array is stored whole, or (with `compress`) as its entries that are not zero with their
     places, if that is smaller. It is put together once, when the file is loaded: NumPy multiplies a
     matrix of the live inputs and units faster than it gathers single entries.
+
+    Args:
+      learner: as `perceptron` or `prune_dead_units` give it.
+      compress: whether arrays may be stored as their entries that are not zero.
+      threshold: of `evaluation.conformal`; with it the file has `predict_proba(x)` and
+        `predict_set(x)` too.
+
+    Raises:
+      ValueError: for a threshold that is infinite or NaN: then no class is ever excluded.
     """
     names, stored = [], []
     for i, (kernel, bias) in enumerate(learner.layers):
@@ -78,20 +108,36 @@ def numpy_source(learner: Perceptron, *, compress: bool = True) -> str:
         body.append(f"z = _bounded({learner.scale!r} * (z + {learner.square!r} * squares))")
     elif learner.scale != 1.0:
         body.append(f"z = {learner.scale!r} * z")
-    adds = sum(kernel.size for kernel, _ in learner.layers)
-    head = _HEAD.format(
-        num_inputs=learner.num_inputs,
-        num_outputs=learner.num_outputs,
-        read=len(learner.inputs),
-        adds=adds,
-    )
     return (
-        head
+        _head(learner)
         + "\n".join(stored)
         + "\n\n\ndef predict(x):\n"
         + '    """Logits of the rows of x; a class that the task does not have gets LEAST."""\n'
         + "".join(f"    {line}\n" for line in body + _columns(learner))
+        + _sets(threshold)
     )
+
+
+def _head(learner: Perceptron) -> str:
+    """What every file begins with."""
+    return _HEAD.format(
+        num_inputs=learner.num_inputs,
+        num_outputs=learner.num_outputs,
+        read=len(learner.inputs),
+        adds=sum(kernel.size for kernel, _ in learner.layers),
+    )
+
+
+def _sets(threshold: float | None) -> str:
+    """The functions of a file that has a threshold."""
+    if threshold is None:
+        return ""
+    if not math.isfinite(threshold):
+        raise ValueError(
+            f"A threshold of {threshold} excludes no class: calibrate on more tasks, or at a lower "
+            "level."
+        )
+    return _SETS.format(threshold=float(threshold))
 
 
 def _columns(learner: Perceptron) -> list[str]:

@@ -8,6 +8,7 @@ from jaxmeta.learners._hypernet import EmittedMLP
 from jaxmeta.learners._prototypes import Prototypes
 from jaxmeta.learners._ridge import RidgeHead
 from jaxmeta.learners._similarity import SupportMemory
+from jaxmeta.transforms import TemperedW
 from jaxmeta.types import PyTree
 
 Layers = tuple[tuple[np.ndarray, np.ndarray], ...]
@@ -49,12 +50,22 @@ def perceptron(
 
     Args:
       theta: the learner's meta-parameters, for the scale of its logits.
-      w: what `hypernet`, `ridge`, `prototypes` or `matching` (softmax attention) adapted, one task.
+      w: what `hypernet`, `ridge`, `prototypes` or `matching` (softmax attention) adapted, one task;
+        with a `transforms.temperature` too.
       distance: of `prototypes`, as it was built.
 
     Raises:
-      ValueError: for another learner's `w`.
+      ValueError: for another learner's `w`, or a temperature of `matching` with several rows of a
+        class.
     """
+    if isinstance(w, TemperedW):
+        whole = perceptron(theta.learner, w.w, distance=distance)
+        if len(set(whole.outputs.tolist())) < len(whole.outputs):
+            raise ValueError(
+                "perceptron has no temperature for classes that are sums over several rows; export "
+                "the predict function by stablehlo instead."
+            )
+        return whole._replace(scale=whole.scale / float(w.temperature["value"]))
     if isinstance(w, EmittedMLP):
         layers = [(layer["kernel"], layer["bias"]) for layer in w.layers]
         return _present(layers, w.present)

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 from jaxmeta._deprecations import renamed
 from jaxmeta._tree import is_parameter, map_parameters, parameters
 from jaxmeta.sparsity._descent import ProximalState, proximal
+from jaxmeta.sparsity._description import description_bits, rounded
 from jaxmeta.sparsity._gates import Gate, learned_threshold, masked, score_top_k
 from jaxmeta.sparsity._hard_concrete import expected_l0, hard_concrete
 from jaxmeta.sparsity._measures import (
     density,
-    description_bits,
     live_inputs,
     live_units,
     multiply_adds,
@@ -69,6 +69,7 @@ __all__ = [
     "parameters",
     "proximal",
     "relative",
+    "rounded",
     "scale_down",
     "score_top_k",
     "size",

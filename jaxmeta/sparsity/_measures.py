@@ -1,7 +1,5 @@
 """Measures of what is in `w`, exact zeros being nothing."""
 
-import math
-
 import jax.numpy as jnp
 
 from jaxmeta._tree import parameters
@@ -51,23 +49,6 @@ def num_bytes(w: PyTree) -> Array:
         for leaf in parameters(w)
     ]
     return jnp.asarray(sum(dense_or_sparse), jnp.int32)
-
-
-def description_bits(w: PyTree, bits: int = 8) -> float:
-    """The bits that name one `w` among all: which k of W parameters are not zero, and their values.
-
-        log2 C(W, k) + k bits + 2 log2(k + 1)
-
-    A code that is fixed before the data, so `evaluation.occam_bound` holds for what it says; the
-    values have to be rounded to so many bits. Outside of compiled code.
-
-    Args:
-      w: task parameters.
-      bits: of each value.
-    """
-    count, kept = size(w), int(nonzeros(w))
-    choices = math.lgamma(count + 1) - math.lgamma(kept + 1) - math.lgamma(count - kept + 1)
-    return choices / math.log(2) + kept * bits + 2 * math.log2(kept + 1)
 
 
 def _alive(leaf: Array, axis: int) -> Array:

@@ -7,15 +7,19 @@ from jaxmeta.sparsity._target import with_multiplier
 from jaxmeta.transforms._checked import checked, checked_loss
 from jaxmeta.transforms._fine_tune import FineTunedTheta, fine_tune
 from jaxmeta.transforms._sparsify import GatedTheta, nested_sparsity, sparsify
+from jaxmeta.transforms._temperature import TemperedTheta, TemperedW, temperature
 
 __all__ = [
     "FineTunedTheta",
     "GatedTheta",
+    "TemperedTheta",
+    "TemperedW",
     "checked",
     "checked_loss",
     "fine_tune",
     "nested_sparsity",
     "sparsify",
+    "temperature",
     "with_multiplier",
 ]
 

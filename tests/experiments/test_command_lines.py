@@ -20,6 +20,7 @@ from experiments import (
     tabular_first_answer,
     tabular_pretrain,
     throughput,
+    training_classes,
     two_tasks,
 )
 from experiments.common import command_line, training_loop
@@ -39,6 +40,7 @@ MAINS = {
         tabular_first_answer,
         tabular_pretrain,
         throughput,
+        training_classes,
         two_tasks,
     )
 }
@@ -48,6 +50,7 @@ ROWS = Examples(jnp.zeros((3, 28, 28, 1)), jnp.arange(3), jnp.ones(3))
 TASK = Task(ROWS, ROWS)
 TINY = ["--network", "conv4", "--width", "2", "--train-ways", "3", "--train-queries", "2"]
 TINY += ["--inner-steps", "1", "--eval-tasks", "2", "--queries", "1", "--ways", "3"]
+TINY += ["--no-guard"]
 
 
 class Parsed(Exception):

@@ -18,6 +18,7 @@ ROWS = Examples(jnp.zeros((3, 28, 28, 1)), jnp.arange(3), jnp.ones(3))
 TASK = Task(ROWS, ROWS)
 TINY = ["--network", "conv4", "--width", "2", "--train-ways", "3", "--train-queries", "2"]
 TINY += ["--inner-steps", "1", "--eval-tasks", "2", "--queries", "1", "--ways", "3"]
+TINY += ["--no-guard"]
 
 
 def save_tiny(path, config, poison=1.0):

@@ -43,6 +43,7 @@ TINY += [
     "6",
     "--queries",
     "2",
+    "--no-guard",
 ]
 
 
@@ -259,6 +260,7 @@ def test_sparsity_path_writes_all_its_files_and_goes_on(tmp_path, monkeypatch, c
     pools = tuple(vectors.astype(np.float32))
     monkeypatch.setattr(sparsity_path, "embedded", lambda *_, **__: pools)
     flags = ["--steps", "2", "--ways", "3", "--eval-tasks", "4", "--share", "1", "0.2"]
+    flags += ["--certify-rows", "30", "--certify-tasks", "2"]
     flags += ["--learner", "maml", "--mechanism", "whole inputs, closing"]
     flags += ["--density", "0.2", "--timing", "0.01", "--out", str(tmp_path)]
     assert sparsity_path.main(flags) == 0

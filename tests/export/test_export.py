@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from jaxmeta import export, learners, networks, sparsity, transforms
+from jaxmeta.evaluation import prediction_set
 from jaxmeta.types import Examples, Task
 
 KEY = jax.random.key(0)
@@ -146,3 +147,34 @@ def test_what_is_no_perceptron_is_refused(task):
     theta, w = adapted(learners.learned_init(networks.mlp([4]), ways=3), task)
     with pytest.raises(ValueError, match="NetworkParameters; export its predict"):
         export.perceptron(theta, w)
+
+
+@pytest.mark.parametrize("name", ["hypernet", "ridge", "prototypes euclidean", "prototypes cosine"])
+def test_a_temperature_and_a_threshold_leave_with_the_learner(name, task, rows):
+    learner, options = HEADS[name]
+    theta = learner.init(KEY, task)
+    theta = transforms.TemperedTheta(theta, jnp.zeros(1), jnp.log(jnp.full(1, 2.5)))
+    learner = transforms.temperature(learner)
+    w = learner.adapt(theta, task.support)
+    whole = export.prune_dead_units(export.perceptron(theta, w, **options))
+    names = {}
+    exec(export.numpy_source(whole, threshold=0.6), names)
+    z = learner.predict(theta, w, rows)
+    np.testing.assert_allclose(names["predict"](rows), z, rtol=1e-5, atol=1e-5)
+    p = jax.nn.softmax(z)
+    np.testing.assert_allclose(names["predict_proba"](rows), p, rtol=1e-4, atol=1e-6)
+    assert names["THRESHOLD"] == 0.6
+    clear = (np.abs(1 - np.asarray(p) - 0.6) > 1e-4).all(axis=1)
+    np.testing.assert_array_equal(names["predict_set"](rows)[clear], prediction_set(p, 0.6)[clear])
+
+
+def test_what_excludes_nothing_or_is_no_scale_is_refused(task):
+    learner, _ = HEADS["matching"]
+    theta, w = adapted(learner, task)
+    whole = export.perceptron(theta, w)
+    assert "THRESHOLD" not in export.numpy_source(whole)
+    with pytest.raises(ValueError, match="calibrate on more tasks"):
+        export.numpy_source(whole, threshold=float("inf"))
+    theta = transforms.TemperedTheta(theta, jnp.zeros(1), jnp.zeros(1))
+    with pytest.raises(ValueError, match="several rows"):
+        export.perceptron(theta, transforms.temperature(learner).adapt(theta, task.support))

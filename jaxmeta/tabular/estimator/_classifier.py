@@ -1,6 +1,5 @@
 """A scikit-learn classifier whose `fit` is one forward pass of a pre-trained meta-net."""
 
-import warnings
 from collections.abc import Sequence
 from numbers import Integral
 from pathlib import Path
@@ -9,16 +8,16 @@ from typing import Any, ClassVar
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, InvalidParameterError, StrOptions
+from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from jaxmeta.tabular._arrays import LANDMARKS, MOST_CLASSES, MOST_ROWS, TERMS
-from jaxmeta.tabular.estimator import _explain, _export, _input
+from jaxmeta.tabular._arrays import MOST_CLASSES
+from jaxmeta.tabular.estimator import _explain, _export, _input, _reduction
 from jaxmeta.tabular.estimator._attribution import nearest_rows, shares
+from jaxmeta.tabular.estimator._certificate import Certificate, certify
 from jaxmeta.tabular.estimator._compress import compress
 from jaxmeta.tabular.estimator._model import log_odds, probabilities, standardise
 from jaxmeta.tabular.estimator._pretrained import emit
-from jaxmeta.tabular.estimator._reduction import choose_columns, choose_units
 from jaxmeta.tabular.estimator._terms import live_terms
 from jaxmeta.tabular.estimator._weights import (
     log_class_weights,
@@ -137,19 +136,24 @@ class MetaClassifier(ClassifierMixin, BaseEstimator):
         landmarks = [nearest_rows(model, x[rows]) for model in self.models_]
         self._landmark_rows = [origin[rows[each]].tolist() for each in landmarks]
         self._plain_width = _input.width_of_plain_arrays(self, self._columns)
-        self._warn_of_what_is_left_out(len(np.unique(rows)), *x.shape)
+        _reduction.warn_of_what_is_left_out(len(np.unique(rows)), len(self.columns_), *x.shape)
         return self
 
     def _read(self, x: np.ndarray, y: np.ndarray, log_weights: np.ndarray) -> None:
         """Emit models of rows `x [S, D]` with the codes `y [S]` of classes of such weights."""
         categorical = np.array([each.kind == "name" for each in self._columns])
-        self.columns_ = choose_columns(x, y, categorical)
-        self._units = choose_units(x, self.columns_, categorical)
+        self.columns_ = _reduction.choose_columns(x, y, categorical)
+        self._units = _reduction.choose_units(x, self.columns_, categorical)
         table = standardise(x[:, self.columns_], self._units.centre, self._units.scale)
         classes = range(len(log_weights))
         targets = [y] if len(classes) <= MOST_CLASSES else [y == c for c in classes]
         self.emitted_ = [
-            emit(table, each.astype(int), categorical[self.columns_], self._num_terms())
+            emit(
+                table,
+                each.astype(int),
+                categorical[self.columns_],
+                _reduction.num_terms(self.n_nonzero, len(self.columns_)),
+            )
             for each in targets
         ]
         self._shifts = shifts(log_weights, y, len(targets))
@@ -205,6 +209,24 @@ class MetaClassifier(ClassifierMixin, BaseEstimator):
         named = hasattr(self, "feature_names_in_")
         _export.write_module(self.models_, self._columns, self.classes_, path, named=named)
 
+    def certificate(self, X: Any, y: Any, *, confidence: float = 0.95) -> Certificate:
+        """Bound the error on new rows, from the rows of the fit.
+
+        A fit reads 256 rows at most; the others are a test that it has not seen, and the bound is
+        Clopper and Pearson's. A fit to fewer rows read all of them: its bound is 1, and says so.
+
+        Args:
+          X: the rows that `fit` had.
+          y: their labels.
+          confidence: that the bound holds, for rows drawn independently from one source.
+
+        Raises:
+          ValueError: for other rows than those of `fit`, weighted ones, or a confidence outside of
+            0..1.
+        """
+        check_is_fitted(self)
+        return certify(self, X, y, confidence)
+
     def _page(self, c: int) -> _explain.Page:
         """What is to say of one emitted model."""
         w, shift = self.emitted_[c], self._shifts[c]
@@ -221,26 +243,7 @@ class MetaClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         return _input.read_rows(self, X, self._columns)
 
-    def _num_terms(self) -> int:
-        """0 for all of them."""
-        if isinstance(self.n_nonzero, bool | np.bool_):
-            raise InvalidParameterError(
-                "The 'n_nonzero' parameter of MetaClassifier must be an int in the range [1, inf) "
-                f"or None. Got {self.n_nonzero} instead."
-            )
-        most = TERMS * len(self.columns_) + LANDMARKS
-        return 0 if self.n_nonzero is None or self.n_nonzero >= most else int(self.n_nonzero)
-
     def _seed(self) -> int:
         if isinstance(self.random_state, Integral):
             return int(self.random_state)
         return int(check_random_state(self.random_state).randint(2**31))
-
-    def _warn_of_what_is_left_out(self, rows: int, num_rows: int, num_columns: int) -> None:
-        # With fewer rows, those that are not read weigh too little.
-        if rows < num_rows > MOST_ROWS or len(self.columns_) < num_columns:
-            warnings.warn(
-                f"MetaClassifier reads {rows} of {num_rows} rows and {len(self.columns_)} of "
-                f"{num_columns} columns: its meta-net was trained for no more.",
-                stacklevel=5,
-            )

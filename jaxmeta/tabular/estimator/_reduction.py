@@ -1,10 +1,12 @@
 """From a table as people have it to one as the meta-net reads it: units, rows and columns."""
 
-from typing import NamedTuple
+import warnings
+from typing import Any, NamedTuple
 
 import numpy as np
+from sklearn.utils._param_validation import InvalidParameterError
 
-from jaxmeta.tabular._arrays import MOST_COLUMNS, MOST_ROWS
+from jaxmeta.tabular._arrays import LANDMARKS, MOST_COLUMNS, MOST_ROWS, TERMS
 
 
 class Units(NamedTuple):
@@ -66,3 +68,25 @@ def _told(column: np.ndarray, members: np.ndarray, categorical: bool) -> float:
     classes = members - members.mean(axis=0)
     scale = np.sqrt((values**2).sum(axis=0)[:, None] * (classes**2).sum(axis=0)) + 1e-12
     return float(np.square(values.T @ classes / scale).max(initial=0.0))
+
+
+def num_terms(n_nonzero: Any, num_columns: int) -> int:
+    """How many terms a model of so many columns may have; 0 for all of them."""
+    if isinstance(n_nonzero, bool | np.bool_):
+        raise InvalidParameterError(
+            "The 'n_nonzero' parameter of MetaClassifier must be an int in the range [1, inf) or "
+            f"None. Got {n_nonzero} instead."
+        )
+    most = TERMS * num_columns + LANDMARKS
+    return 0 if n_nonzero is None or n_nonzero >= most else int(n_nonzero)
+
+
+def warn_of_what_is_left_out(rows: int, columns: int, num_rows: int, num_columns: int) -> None:
+    """Say that fewer rows or columns are read than there are."""
+    # With fewer rows than can be read, those that are not read weigh too little.
+    if rows < num_rows > MOST_ROWS or columns < num_columns:
+        warnings.warn(
+            f"MetaClassifier reads {rows} of {num_rows} rows and {columns} of {num_columns} "
+            "columns: its meta-net was trained for no more.",
+            stacklevel=5,  # where `fit` was called
+        )
