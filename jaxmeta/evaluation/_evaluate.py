@@ -21,7 +21,6 @@ from jaxmeta.evaluation._intervals import (
     interval_over,
     mean_of_known,
 )
-from jaxmeta.evaluation._over_classes import check_classes
 from jaxmeta.evaluation._predictions import (
     Predictions,
     answer,
@@ -76,22 +75,25 @@ def evaluate(
         raise ValueError(f"An interval is over one of {get_args(Over)}, got {over!r}.")
     sampler, given = sampler_and_given(tasks, key, num_tasks)
     num_tasks = len(jax.tree.leaves(given)[0])
-    held = None if over == "tasks" else _held(sampler, given, over, num_classes)
-    judge_one = partial(_judge, learner, metric, keep_predictions)
+    draw = _drawing(sampler, over)
+
+    def judge_one(theta: PyTree, one: PyTree) -> _Judgement:
+        task, held = draw(one)
+        return _judge(learner, metric, theta, task, keep_predictions)._replace(held=held)
+
     functions = (learner.adapt, learner.predict, metric, *([] if sampler is None else [sampler]))
-    settings = (tasks_per_chunk, mesh, keep_predictions)
-    per_task = _judge_all(judge_one, functions, settings, sampler, theta, given)
+    settings = (tasks_per_chunk, mesh, keep_predictions, over)
+    per_task = _judge_all(judge_one, functions, settings, theta, given)
     per_task = jax.tree.map(lambda leaf: np.asarray(leaf)[:num_tasks], per_task)
     if not per_task.well_formed.all():
         n = int(per_task.well_formed.argmin())
         task = nth(given, n) if sampler is None else sampler(nth(given, n))
         refuse(partial(_answer, learner, metric, theta), task, n)
-    return _evaluation(per_task, over, held, num_classes)
+    return _evaluation(per_task, over, num_classes)
 
 
-def _evaluation(
-    per_task: "_Judgement", over: Over, held: np.ndarray | None, num_classes: int | None
-) -> Evaluation:
+def _evaluation(per_task: "_Judgement", over: Over, num_classes: int | None) -> Evaluation:
+    held = per_task.held
     judged = per_task.rows > 0
     values = np.where(judged, per_task.value, np.nan)
     new = (
@@ -113,22 +115,21 @@ def _evaluation(
     )
 
 
-def _held(sampler: Sampler | None, keys: PyTree, over: Over, num_classes: int | None) -> np.ndarray:
-    """What the tasks of these keys hold: classes `[T, m]`, or a group each `[T]`.
-
-    What an interval cannot be told from is refused before the tasks are judged.
-    """
+def _drawing(sampler: Sampler | None, over: Over) -> Callable[[PyTree], tuple[Task, Any]]:
+    """From a key, or a task that is given, to the task and what it holds: classes, a group."""
+    if over == "tasks":
+        return lambda one: (one if sampler is None else sampler(one), None)
     says = getattr(sampler, "classes" if over == "classes" else "group", None)
-    if says is None:
+    if sampler is None or says is None:
         raise ValueError(
             f"An interval over {over} needs a sampler that says which it draws, as tasks.episodes "
             "of a fixed number of ways does; of a batch, give the values per_task to "
             f"interval_over_{over}."
         )
-    held = np.asarray(jax.jit(jax.vmap(says))(keys))
-    if over == "classes":
-        check_classes(held, num_classes)
-    return held
+    drawn_once = getattr(sampler, "with_classes", None)
+    if over == "classes" and drawn_once is not None:
+        return drawn_once
+    return lambda key: (sampler(key), says(key))
 
 
 class _Judgement(NamedTuple):
@@ -142,10 +143,11 @@ class _Judgement(NamedTuple):
     nonzeros: Any
     num_bytes: Any
     predictions: Any
+    held: Any
 
 
 def _judge(
-    learner: MetaLearner, metric: TaskLoss, keep: bool, theta: PyTree, task: Task
+    learner: MetaLearner, metric: TaskLoss, theta: PyTree, task: Task, keep: bool
 ) -> _Judgement:
     check_task(task)
     found, ways = with_classes_read(partial(_answer, learner, metric, theta), task)
@@ -160,6 +162,7 @@ def _judge(
         nonzeros=sparsity.nonzeros(w),
         num_bytes=sparsity.num_bytes(w),
         predictions=Predictions(z, task.query.y, known.astype(bool)) if keep else None,
+        held=None,
     )
 
 
@@ -193,8 +196,7 @@ def _filled_up(given: PyTree, num_devices: int) -> PyTree:
 def _judge_all(
     judge_one: Callable[[PyTree, Task], _Judgement],
     functions: tuple[Callable[..., Any], ...],
-    settings: tuple[int, Mesh | None, bool],
-    sampler: Sampler | None,
+    settings: tuple[int, Mesh | None, bool, Over],
     theta: PyTree,
     given: PyTree,
 ) -> _Judgement:
@@ -202,13 +204,10 @@ def _judge_all(
 
     `functions` and `settings` are what it is made of (`call_compiled`).
     """
-    chunk, mesh, _ = settings
+    chunk, mesh, *_ = settings
 
     def judge(theta: PyTree, given: PyTree) -> _Judgement:
-        def judge_given(one: Any) -> _Judgement:
-            return judge_one(theta, one if sampler is None else sampler(one))
-
-        return jax.lax.map(judge_given, given, batch_size=chunk)
+        return jax.lax.map(partial(judge_one, theta), given, batch_size=chunk)
 
     if mesh is None:
         return call_compiled(lambda: judge, functions, settings, theta, given)

@@ -55,7 +55,7 @@ def interval_over_classes(
             "interval_over_classes reads values [T] and the classes [T, m] of the same tasks, got "
             f"{values.shape} and {classes.shape}."
         )
-    check_classes(classes, num_classes)
+    _check_classes(classes, num_classes)
     names, codes = np.unique(classes, return_inverse=True)
     codes = codes.reshape(classes.shape)
     (num_tasks, ways), count = classes.shape, len(names)
@@ -65,18 +65,18 @@ def interval_over_classes(
     member -= member.mean(axis=0)
     centred = values - values.mean()
     # Least squares; that every task holds m classes leaves one direction undetermined.
-    left, sizes, right = np.linalg.svd(member, full_matrices=False)
-    kept = sizes > 1e-8 * sizes[0]
-    effects = right[kept].T @ (left[:, kept].T @ centred / sizes[kept])
+    sizes, directions = np.linalg.eigh(member.T @ member)
+    kept = sizes > 1e-9 * sizes[-1]
+    effects = directions[:, kept] @ (directions[:, kept].T @ (member.T @ centred) / sizes[kept])
     noise = np.sum((centred - member @ effects) ** 2) / (num_tasks - kept.sum() - 1)
-    of_noise = noise * np.sum(sizes[kept] ** -2.0) / count
+    of_noise = noise * np.sum(1.0 / sizes[kept]) / count
     of_effects = max(np.sum((effects - effects.mean()) ** 2) / (count - 1) - of_noise, 0.0)
     unseen = 1.0 if num_classes is None else 1.0 - count / num_classes
     variance = ways**2 * of_effects / count * unseen + values.var(ddof=1) / num_tasks
     return float(stats.t.ppf(0.975, count - 1) * math.sqrt(variance))
 
 
-def check_classes(classes: np.ndarray, num_classes: int | None) -> None:
+def _check_classes(classes: np.ndarray, num_classes: int | None) -> None:
     """Raise ValueError if tasks of these classes `[T, m]` do not tell an interval over classes."""
     (num_tasks, ways), count = classes.shape, len(np.unique(classes))
     if count < _LEAST_CLASSES_A_WAY * ways:

@@ -81,7 +81,7 @@ def episodes(
 
     draw = partial(draw_classes, pool, pool_sizes, len(orientations), most_ways)
 
-    def sampler(key: Array) -> Task:
+    def with_classes(key: Array) -> tuple[Task, Array]:
         class_key, size_key, row_key, jitter_key = jax.random.split(key, 4)
         classes, which = draw(class_key)
         rows = draw_rows(row_key, counts[classes], data.images.shape[1], most_shots + queries)
@@ -91,23 +91,32 @@ def episodes(
         ways_key, shots_key = jax.random.split(size_key)
         num_ways = jax.random.randint(ways_key, (), least_ways, most_ways + 1)
         num_shots = jax.random.randint(shots_key, (), least_shots, most_shots + 1)
-        return Task(
-            support=_rows(x[:, :most_shots], num_ways, num_shots),
-            query=_rows(x[:, most_shots:], num_ways, queries),
-        )
+        support = _rows(x[:, :most_shots], num_ways, num_shots)
+        return Task(support, _rows(x[:, most_shots:], num_ways, queries)), classes
 
     # Of fewer ways than the most some classes are padding.
-    return _saying(sampler, draw, data.groups) if least_ways == most_ways else sampler
+    return _saying(with_classes, draw, data.groups, says=least_ways == most_ways)
 
 
-def _saying(sampler: Any, draw: Callable[[Array], tuple[Array, Array]], groups: Any) -> Sampler:
-    """The sampler, which also says the classes and the group of a key's task."""
+def _saying(
+    with_classes: Callable[[Array], tuple[Task, Array]],
+    draw: Callable[[Array], tuple[Array, Array]],
+    groups: Any,
+    *,
+    says: bool,
+) -> Sampler:
+    """A sampler that also says the classes and the group of a key's task, or one that does not."""
+
+    def sampler(key: Array) -> Task:
+        return with_classes(key)[0]
 
     def classes(key: Array) -> Array:
         return draw(jax.random.split(key, 4)[0])[0]
 
-    sampler.classes = classes
-    sampler.group = lambda key: jnp.asarray(groups)[classes(key)[0]]
+    if says:
+        named: Any = sampler
+        named.classes, named.with_classes = classes, with_classes
+        named.group = lambda key: jnp.asarray(groups)[classes(key)[0]]
     return sampler
 
 
