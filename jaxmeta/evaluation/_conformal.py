@@ -1,6 +1,7 @@
 """Prediction sets and intervals of a learner that hold on new tasks as often as is said."""
 
 from collections.abc import Callable
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -66,6 +67,7 @@ def conformal(
     key: Array | None = None,
     num_tasks: int = 1000,
     score: Callable[[Array, Array], Array] = how_wrong,
+    over: Literal["tasks", "classes"] = "tasks",
     tasks_per_chunk: int = 10,
 ) -> float:
     """A threshold for prediction sets that hold at the level, over new tasks and their rows.
@@ -73,8 +75,9 @@ def conformal(
     The sets are `prediction_set(softmax(z), threshold)`, and `prediction_interval(z, threshold, D)`
     for regression. They hold for any learner, any theta, and any number of shots, if the
     calibration tasks and the new one are exchangeable: of classes that were not trained on, if the
-    new ones are not. It is classes that are exchanged: of calibration tasks of few classes, sets
-    for other classes hold at the level on average over the draw of the classes, not for each draw.
+    new ones are not. Many tasks of few classes are not: for rows of new classes take the classes
+    as what is exchanged (`over="classes"`). Sets then hold at the level on average over the draw of
+    the calibration classes, not for each draw.
 
     Args:
       learner: the meta-learner.
@@ -85,10 +88,12 @@ def conformal(
       num_tasks: how many to draw, for a sampler only.
       score: `(z, y) -> [N]`, the larger the worse; by default one less the probability of the
         right class, or |y - z| / sigma for targets.
+      over: "classes" for the classes of the calibration rows in the place of their tasks, from a
+        sampler that says which it draws, as `tasks.episodes` does.
       tasks_per_chunk: tasks that are vmapped at once.
 
     Returns:
-      The threshold; infinite if the tasks are too few for the level.
+      The threshold; infinite if the tasks, or classes, are too few for the level.
 
     Raises:
       ValueError: for a level outside of 0..1, a score that is NaN, or as `evaluate` does for tasks.
@@ -109,10 +114,10 @@ def conformal(
     """
     check_positive(num_tasks=num_tasks, tasks_per_chunk=tasks_per_chunk)
 
-    def scored(task: Task, z: Array) -> Array:
-        return score(z, task.query.y)
+    def scored(task: Task, z: Array) -> tuple[Array, Array]:
+        return score(z, task.query.y), task.query.y
 
-    scores, known = for_each_task(
+    (scores, y), known, held = for_each_task(
         scored,
         learner,
         theta,
@@ -120,6 +125,8 @@ def conformal(
         key=key,
         num_tasks=num_tasks,
         tasks_per_chunk=tasks_per_chunk,
+        over=over,
     )
     which, rows = np.nonzero(known)
-    return conformal_threshold(scores[which, rows], level, which)
+    units = which if held is None else held[which, y[which, rows]]
+    return conformal_threshold(scores[which, rows], level, units)

@@ -24,6 +24,7 @@ from jaxmeta.evaluation._intervals import (
 from jaxmeta.evaluation._predictions import (
     Predictions,
     answer,
+    drawing,
     refuse,
     sampler_and_given,
     well_formed,
@@ -75,7 +76,7 @@ def evaluate(
         raise ValueError(f"An interval is over one of {get_args(Over)}, got {over!r}.")
     sampler, given = sampler_and_given(tasks, key, num_tasks)
     num_tasks = len(jax.tree.leaves(given)[0])
-    draw = _drawing(sampler, over)
+    draw = drawing(sampler, over)
 
     def judge_one(theta: PyTree, one: PyTree) -> _Judgement:
         task, held = draw(one)
@@ -113,23 +114,6 @@ def _evaluation(per_task: "_Judgement", over: Over, num_classes: int | None) -> 
         held=held,
         predictions=per_task.predictions,
     )
-
-
-def _drawing(sampler: Sampler | None, over: Over) -> Callable[[PyTree], tuple[Task, Any]]:
-    """From a key, or a task that is given, to the task and what it holds: classes, a group."""
-    if over == "tasks":
-        return lambda one: (one if sampler is None else sampler(one), None)
-    says = getattr(sampler, "classes" if over == "classes" else "group", None)
-    if sampler is None or says is None:
-        raise ValueError(
-            f"An interval over {over} needs a sampler that says which it draws, as tasks.episodes "
-            "of a fixed number of ways does; of a batch, give the values per_task to "
-            f"interval_over_{over}."
-        )
-    drawn_once = getattr(sampler, "with_classes", None)
-    if over == "classes" and drawn_once is not None:
-        return drawn_once
-    return lambda key: (sampler(key), says(key))
 
 
 class _Judgement(NamedTuple):

@@ -1,16 +1,13 @@
 """What an evaluation says: a mean with its 95% interval over tasks, and what `w` weighs."""
 
 import math
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from jaxmeta.evaluation._finite_sample import betting_interval, tolerance_limit
 from jaxmeta.evaluation._over_classes import interval_over_classes, interval_over_groups
-from jaxmeta.evaluation._predictions import Predictions
-
-Over = Literal["tasks", "classes", "groups"]
-"""What an interval is over: tasks of the same classes, or tasks of new classes or groups."""
+from jaxmeta.evaluation._predictions import Over, Predictions
 
 _Z95 = 1.959963984540054
 

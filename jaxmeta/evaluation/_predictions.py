@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,9 @@ from jaxmeta._batches import check_batch, check_numbered, classes_read, nth, wit
 from jaxmeta._programs import call_compiled
 from jaxmeta._validation import check_task, violations
 from jaxmeta.types import Array, MetaLearner, PyTree, Sampler, Task
+
+Over = Literal["tasks", "classes", "groups"]
+"""What an interval is over: tasks of the same classes, or tasks of new classes or groups."""
 
 
 class Predictions(NamedTuple):
@@ -43,31 +46,33 @@ def for_each_task(
     key: Array | None,
     num_tasks: int,
     tasks_per_chunk: int,
-) -> tuple[PyTree, np.ndarray]:
-    """`of(task, z)` of every task, and which query rows can be judged `[T, Q]`, in NumPy.
+    over: Over = "tasks",
+) -> tuple[PyTree, np.ndarray, np.ndarray | None]:
+    """`of(task, z)` of every task, which query rows can be judged `[T, Q]`, and what tasks hold.
 
     Raises:
       ValueError: for a task that is not well-formed, by its number.
     """
     sampler, given = sampler_and_given(tasks, key, num_tasks)
+    draw = drawing(sampler, over)
 
-    def of_one(theta: PyTree, one: PyTree) -> tuple[PyTree, Array, Array]:
-        task = one if sampler is None else sampler(one)
+    def of_one(theta: PyTree, one: PyTree) -> tuple[PyTree, Array, Any, Array]:
+        task, held = draw(one)
         check_task(task)
         (_, z, known), ways = with_classes_read(partial(answer, learner, theta), task)
-        return of(task, z), known.astype(bool), well_formed(task, ways)
+        return of(task, z), known.astype(bool), held, well_formed(task, ways)
 
-    def run(theta: PyTree, given: PyTree) -> tuple[PyTree, Array, Array]:
+    def run(theta: PyTree, given: PyTree) -> PyTree:
         return jax.lax.map(partial(of_one, theta), given, batch_size=tasks_per_chunk)
 
     functions = (learner.adapt, learner.predict, of, *([] if sampler is None else [sampler]))
-    found = call_compiled(lambda: run, functions, tasks_per_chunk, theta, given)
-    found, known, whole = jax.tree.map(np.asarray, found)
+    found = call_compiled(lambda: run, functions, (tasks_per_chunk, over), theta, given)
+    found, known, held, whole = jax.tree.map(np.asarray, found)
     if not whole.all():
         n = int(whole.argmin())
         task = nth(given, n) if sampler is None else sampler(nth(given, n))
         refuse(partial(answer, learner, theta), task, n)
-    return found, known
+    return found, known, held
 
 
 def sampler_and_given(
@@ -82,6 +87,23 @@ def sampler_and_given(
             "evaluate draws tasks from a sampler with a key: pass key=jax.random.key(0)."
         )
     return tasks, jax.random.split(key, num_tasks)
+
+
+def drawing(sampler: Sampler | None, over: Over) -> Callable[[PyTree], tuple[Task, Any]]:
+    """From a key, or a task that is given, to the task and what it holds: classes, a group."""
+    if over == "tasks":
+        return lambda one: (one if sampler is None else sampler(one), None)
+    says = getattr(sampler, "classes" if over == "classes" else "group", None)
+    if sampler is None or says is None:
+        raise ValueError(
+            f"An interval over {over} needs a sampler that says which it draws, as tasks.episodes "
+            "of a fixed number of ways does; of a batch, give the values per_task to "
+            f"interval_over_{over}."
+        )
+    drawn_once = getattr(sampler, "with_classes", None)
+    if over == "classes" and drawn_once is not None:
+        return drawn_once
+    return lambda key: (sampler(key), says(key))
 
 
 def answer(learner: MetaLearner, theta: PyTree, task: Task) -> tuple[PyTree, Array, Array]:

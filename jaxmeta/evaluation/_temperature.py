@@ -46,7 +46,7 @@ def fit_temperature(
       ValueError: for regression, or as `evaluate` does for tasks.
     """
     check_positive(num_tasks=num_tasks, tasks_per_chunk=tasks_per_chunk)
-    (z, y, shots), known = for_each_task(
+    (z, y, shots), known, _ = for_each_task(
         _answers,
         learner,
         theta,

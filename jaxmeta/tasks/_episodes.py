@@ -1,8 +1,6 @@
 """Few-shot episodes drawn on the device from class-indexed images, as a pure function of a key."""
 
-from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +9,7 @@ import numpy as np
 from jaxmeta._validation import check_positive
 from jaxmeta.datasets._images import ImageClasses
 from jaxmeta.tasks._augment import affine_jitter, orient
-from jaxmeta.tasks._draws import class_pools, draw_classes, draw_rows
+from jaxmeta.tasks._draws import class_pools, draw_classes, draw_rows, rows_of_classes, saying
 from jaxmeta.types import Array, Examples, Sampler, Task
 
 Size = int | tuple[int, int]
@@ -91,33 +89,13 @@ def episodes(
         ways_key, shots_key = jax.random.split(size_key)
         num_ways = jax.random.randint(ways_key, (), least_ways, most_ways + 1)
         num_shots = jax.random.randint(shots_key, (), least_shots, most_shots + 1)
-        support = _rows(x[:, :most_shots], num_ways, num_shots)
-        return Task(support, _rows(x[:, most_shots:], num_ways, queries)), classes
+        support = rows_of_classes(x[:, :most_shots], num_ways, num_shots)
+        return Task(support, rows_of_classes(x[:, most_shots:], num_ways, queries)), classes
 
     # Of fewer ways than the most some classes are padding.
-    return _saying(with_classes, draw, data.groups, says=least_ways == most_ways)
-
-
-def _saying(
-    with_classes: Callable[[Array], tuple[Task, Array]],
-    draw: Callable[[Array], tuple[Array, Array]],
-    groups: Any,
-    *,
-    says: bool,
-) -> Sampler:
-    """A sampler that also says the classes and the group of a key's task, or one that does not."""
-
-    def sampler(key: Array) -> Task:
-        return with_classes(key)[0]
-
-    def classes(key: Array) -> Array:
-        return draw(jax.random.split(key, 4)[0])[0]
-
-    if says:
-        named: Any = sampler
-        named.classes, named.with_classes = classes, with_classes
-        named.group = lambda key: jnp.asarray(groups)[classes(key)[0]]
-    return sampler
+    if least_ways < most_ways:
+        return lambda key: with_classes(key)[0]
+    return saying(with_classes, data.groups)
 
 
 def class_batches(
@@ -234,13 +212,3 @@ def _check_supply(data: ImageClasses, pool_sizes: np.ndarray, ways: int, per_cla
 def _jittered(key: Array, x: Array, jitter: float) -> Array:
     """Each of the images `[C, each, H, W, 1]` moved by a map of its own."""
     return affine_jitter(key, x.reshape(-1, *x.shape[2:]), jitter).reshape(x.shape)
-
-
-def _rows(x: Array, num_ways: Array | int, num_each: Array | int) -> Examples:
-    """`x [C, each, H, W, 1]` as rows; those past the task's own ways or shots are padding."""
-    ways, each = x.shape[:2]
-    labels = jnp.repeat(jnp.arange(ways, dtype=jnp.int32), each)
-    rank = jnp.tile(jnp.arange(each), ways)
-    real = (labels < num_ways) & (rank < num_each)
-    x = jnp.where(real[:, None, None, None], x.reshape(-1, *x.shape[2:]), 0.0)
-    return Examples(x, jnp.where(real, labels, -1), real.astype(jnp.float32))
