@@ -12,6 +12,7 @@ import pytest
 from experiments import (
     accelerator,
     few_shot,
+    intents,
     meta_gradients,
     scaling,
     sinusoid,
@@ -32,6 +33,7 @@ MAINS = {
     for module in (
         accelerator,
         few_shot,
+        intents,
         meta_gradients,
         scaling,
         sinusoid,

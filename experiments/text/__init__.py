@@ -1,0 +1,1 @@
+"""Sentences as frozen embeddings: data sets of intents, and what practitioners run on them."""
