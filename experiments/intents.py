@@ -4,7 +4,7 @@ Claim: sets calibrated on tasks of other intents hold the right one nine times i
   intents, and are much smaller than those that logistic regression needs for it.
 Command: python -m experiments.intents --data-dir DIR
 Expected: the table in experiments/text/RESULTS.md.
-Time: five minutes on 2 CPU cores.
+Time: ten minutes on 2 CPU cores.
 
 Each split of a data set has intents to train the temperature of prototypes on, intents to choose
 by, and intents to be judged on. Sets are calibrated over the intents of the first two.

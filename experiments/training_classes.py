@@ -1,10 +1,9 @@
 """How well a learner generalises, against the number of classes that it was trained on.
 
-Claim: the gap between the classes of training and new ones closes with their number, and what is
-  left of it at 964 characters is small beside the interval over classes.
+Claim: the gap between the classes of training and new ones closes with their number.
 Command: python -m experiments.training_classes --data-dir DIR
 Expected: the table in experiments/images/RESULTS.md, and `training_classes.png`.
-Time: twenty minutes on 2 CPU cores.
+Time: 45 minutes on 2 CPU cores.
 """
 
 import math
