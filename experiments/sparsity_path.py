@@ -21,10 +21,9 @@ import optax
 
 from experiments.common.command_line import as_settings, flag, in_a_sentence, parse
 from experiments.common.documents import plus_minus, report, write_atomically
-from experiments.common.documents import table as as_table
 from experiments.common.run import Training, begin, run
 from experiments.common.training_loop import cache_compilations, skip_faults
-from experiments.sparse import certificates, plots
+from experiments.sparse import certificates, plots, tables
 from experiments.sparse.embeddings import embedded, episodes
 from experiments.sparse.learners import WHOLE_INPUTS, Entry, mechanisms, moved, path_learners, sized
 from jaxmeta import (
@@ -181,25 +180,6 @@ def ship(theta: Any, unseen: np.ndarray, options: Options) -> tuple[dict, str]:
     return figures | {"exported": small._asdict(), "dense": dense._asdict()}, text
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    """The results as text."""
-    return as_table(
-        [
-            {
-                "learner": row["learner"],
-                "density": f"{row['density']:.4f}",
-                "accuracy %": plus_minus(row["accuracy"], row["ci95"]),
-                "cost, points": plus_minus(row["cost"]["mean"], row["cost"]["ci95"]),
-                "non-zeros": f"{row['nonzeros']:.0f}",
-                "mult-adds": str(row["multiply_adds"]),
-                "inputs": str(row["live_inputs"]),
-                "bytes": f"{row['bytes']:.0f}",
-            }
-            for row in rows
-        ]
-    )
-
-
 def compare_to_dense(rows: list[dict[str, Any]]) -> None:
     """Compare mechanisms task by task with the dense learner, if that was trained."""
     dense = [row["evaluation"] for row in rows if row["learner"] == "dense"]
@@ -233,7 +213,7 @@ def main(arguments: list[str] | None = None) -> int:
             rows[kind] += judge(name, entries[name], thetas[name], problem, options)
         compare_to_dense(rows[kind])
         lines.append(f"\n{kind}, {options.dataset}, {options.ways}-way 1-shot, inductive:")
-        lines.append(table(rows[kind]))
+        lines.append(tables.of_rows(rows[kind]))
     certified = certify(thetas, unseen, options)
     lines.append(certificates.table(certified))
     shipped = {}
