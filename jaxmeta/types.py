@@ -77,7 +77,7 @@ class AdaptFn(Protocol):
 
 
 class MetaLearner(NamedTuple):
-    """Every meta-learner is these three pure functions, written for ONE task.
+    """Every meta-learner is these three pure functions, written for ONE task; some have a fourth.
 
     Attributes:
       init: `(key, task) -> theta`, the meta-parameters; the task gives shapes only.
@@ -85,11 +85,14 @@ class MetaLearner(NamedTuple):
         asks for the deterministic answer.
       predict: `(theta, w, x) -> z`, the learner: `x [N, ...]` to `z [N, C]` logits, or `[N, D]`
         targets. Rows are predicted independently of each other (inductive).
+      extend: `(theta, w, examples) -> w`: new labelled rows join what `w` knows, without the old
+        rows, as if `adapt` had read all of them; None where that cannot be had.
     """
 
     init: Callable[[Array, Task], PyTree]
     adapt: AdaptFn
     predict: Callable[[PyTree, PyTree, Array], Array]
+    extend: Callable[[PyTree, PyTree, Examples], PyTree] | None = None
 
 
 class Network(Protocol):

@@ -14,6 +14,7 @@ from jaxmeta.learners._matching import matching
 from jaxmeta.learners._nearest_neighbour import nearest_neighbour
 from jaxmeta.learners._neural_process import neural_process
 from jaxmeta.learners._prototypes import prototypes
+from jaxmeta.learners._recurrent import recurrent
 from jaxmeta.learners._relation import relation
 from jaxmeta.learners._reptile import reptile, reptile_objective
 from jaxmeta.learners._ridge import ridge
@@ -36,6 +37,7 @@ __all__ = [
     "neural_process",
     "pretrain_objective",
     "prototypes",
+    "recurrent",
     "relation",
     "reptile",
     "reptile_objective",

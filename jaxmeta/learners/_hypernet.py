@@ -118,7 +118,8 @@ def hypernet(
             features = features_of(theta, support.x, key)
             rows = phi.apply(theta["phi"], _rows(features, support.y))
             if support.y.ndim == 1:
-                classes, present = class_means(rows, one_hot_labels(support, out_size))
+                means = class_means(rows, one_hot_labels(support, out_size))
+                classes, present = means.means, means.present
                 task.append(mean_of(classes, present))
             else:
                 task.append(mean_of(rows, support.mask.astype(bool)))

@@ -145,7 +145,7 @@ def _forget_statistics(network: Network, learner: MetaLearner) -> MetaLearner:
         w = learner.adapt(theta, support, description=description, key=key)
         return w._replace(body=without_statistics(network, w)[0])
 
-    return learner._replace(adapt=adapt)
+    return learner._replace(adapt=adapt, extend=None)
 
 
 def without_statistics(network: Network, w: NetworkParameters) -> tuple[PyTree, PyTree]:

@@ -1,7 +1,7 @@
 """Neural processes: `w` is what was read from the support rows, pooled, latent or row by row."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,10 +29,12 @@ class NeuralContext(NamedTuple):
     Attributes:
       summary: the mean representation `[R]` or the latent `[L]`; None with attention alone.
       memory: the rows that each query attends to; None without attention.
+      count: how many rows the mean is of, int32 `[]`; None for a latent, or with attention alone.
     """
 
     summary: Array | None
     memory: RowMemory | None
+    count: Array | None = None
 
 
 def neural_process(
@@ -143,7 +145,13 @@ def neural_process(
             memory = RowMemory(keys, rows, real)
         if latent:
             return NeuralContext(_draw(theta["latent"], summary, key), memory)
-        return NeuralContext(None if attention else summary, memory)
+        if attention:
+            return NeuralContext(None, memory)
+        return NeuralContext(summary, None, real.sum(dtype=jnp.int32))
+
+    def extend(theta: PyTree, w: NeuralContext, examples: Examples) -> NeuralContext:
+        more = adapt(theta, examples)
+        return NeuralContext(*_joined(w, more))
 
     def predict(theta: PyTree, w: NeuralContext, x: Array) -> Array:
         parts = [network.apply(theta["network"], x)]
@@ -156,7 +164,14 @@ def neural_process(
         mean, raw = jnp.split(z, 2, axis=-1)
         return jnp.concatenate([mean, jnp.log(min_std + jax.nn.softplus(raw))], axis=-1)
 
-    return MetaLearner(init, adapt, predict)
+    return MetaLearner(init, adapt, predict, None if attention or latent else extend)
+
+
+def _joined(w: Any, more: Any) -> tuple[Array, None, Array]:
+    """The mean of the rows of both, and their number."""
+    total = w.count + more.count
+    share = (more.count / jnp.maximum(total, 1)).astype(w.summary.dtype)
+    return w.summary + share * (more.summary - w.summary), None, total
 
 
 def _rows(features: Array, y: Array) -> Array:

@@ -12,19 +12,42 @@ from jaxmeta.types import Array, Examples, MetaLearner, Network, PyTree, Task
 
 
 class Prototypes(NamedTuple):
-    """`w` of a prototypical network: `means [C, F]`, and whether each class has rows `[C]`."""
+    """`w` of a prototypical network: `means [C, F]`, and how many rows each is of, int32 `[C]`."""
 
     means: Array
-    present: Array
+    counts: Array
+
+    @property
+    def present(self) -> Array:
+        """Whether each class has rows, bool `[C]`."""
+        return self.counts > 0
+
+
+def class_sums(features: Array, members: Array) -> tuple[Array, Array]:
+    """Sums `[C, F]` of `features [S, F]` over the members `[S, C]` of each class, and counts."""
+    # Whatever a network makes of a padded row, NaN included, is in no sum.
+    features = jnp.where(members.any(axis=1)[:, None], features, 0.0)
+    counts = (members > 0).sum(axis=0, dtype=jnp.int32)
+    return members.T.astype(features.dtype) @ features, counts
 
 
 def class_means(features: Array, members: Array) -> Prototypes:
     """The mean of `features [S, F]` over the members `[S, C]` of each class; zeros for none."""
-    members = members.astype(features.dtype)
-    counts = members.sum(axis=0)
-    # Whatever a network makes of a padded row, NaN included, is in no mean.
-    features = jnp.where(members.any(axis=1)[:, None], features, 0.0)
-    return Prototypes(members.T @ features / jnp.maximum(counts, 1.0)[:, None], counts > 0)
+    sums, counts = class_sums(features, members)
+    return Prototypes(sums / _at_least_one(counts, sums), counts)
+
+
+def more_means(w: Prototypes, features: Array, members: Array) -> Prototypes:
+    """The means with further rows, as if all had been there at once."""
+    sums, counts = class_sums(features, members)
+    total = w.counts + counts
+    # By differences: what is added to a mean of many rows is small beside it.
+    shift = sums - counts.astype(sums.dtype)[:, None] * w.means
+    return Prototypes(w.means + shift / _at_least_one(total, sums), total)
+
+
+def _at_least_one(counts: Array, like: Array) -> Array:
+    return jnp.maximum(counts, 1).astype(like.dtype)[:, None]
 
 
 def prototypes(
@@ -88,6 +111,10 @@ def prototypes(
         support = read_support(support, ways, network, classes_for="prototypes")
         return class_means(embed(theta, support.x, key), one_hot_labels(support, ways))
 
+    def extend(theta: PyTree, w: Prototypes, examples: Examples) -> Prototypes:
+        rows = read_support(examples, len(w.counts), network, classes_for="prototypes")
+        return more_means(w, embed(theta, rows.x), one_hot_labels(rows, len(w.counts)))
+
     def predict(theta: PyTree, w: Prototypes, x: Array) -> Array:
         features = embed(theta, x)
         if cosine:
@@ -96,4 +123,4 @@ def prototypes(
             z = closeness(features, w.means, w.present)
         return with_absent(jnp.exp(theta["log_scale"]) * z, w.present)
 
-    return MetaLearner(init, adapt, predict)
+    return MetaLearner(init, adapt, predict, extend)

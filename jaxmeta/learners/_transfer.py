@@ -8,7 +8,9 @@ import jax.numpy as jnp
 from jaxmeta import losses
 from jaxmeta._absent import with_absent
 from jaxmeta._examples import one_hot_labels, read_support
+from jaxmeta._tree import Variables
 from jaxmeta._validation import check_positive
+from jaxmeta.learners._prototypes import class_sums
 from jaxmeta.learners._similarity import unit_rows
 from jaxmeta.networks._core import encoder, features_like
 from jaxmeta.networks._mlp import dense, dense_init
@@ -16,11 +18,20 @@ from jaxmeta.types import Array, Examples, LossFn, MetaLearner, Network, PyTree,
 
 
 class LinearHead(NamedTuple):
-    """`w` of transfer learning: `kernel [F, C]`, `bias [C]`, and which classes have rows `[C]`."""
+    """`w` of transfer learning: a linear map of features of length one.
+
+    Attributes:
+      kernel: `[F, C]`.
+      bias: `[C]`.
+      present: which classes have rows, bool `[C]`.
+      lengths: of the sums that centroids are the directions of `[C]`, for `extend`; they are no
+        parameters. None for a logistic head.
+    """
 
     kernel: Array
     bias: Array
     present: Array
+    lengths: Variables | None = None
 
 
 def transfer(
@@ -92,13 +103,22 @@ def transfer(
         features = jnp.where(support.mask.astype(bool)[:, None], features, 0.0)
         members = one_hot_labels(support, ways).astype(features.dtype)
         present = members.sum(axis=0) > 0
-        kernel = unit_rows(members.T @ features).T
-        bias = jnp.zeros(len(present), features.dtype)
-        if head == "logistic":
-            start = {"kernel": kernel, "bias": bias}
-            fitted = _fit_logistic(start, features, members, present, num_steps, penalty)
-            kernel, bias = fitted["kernel"], fitted["bias"]
-        return LinearHead(kernel, bias, present)
+        if head == "centroid":
+            return _centroids(members.T @ features, present)
+        start = {
+            "kernel": unit_rows(members.T @ features).T,
+            "bias": jnp.zeros(len(present), features.dtype),
+        }
+        fitted = _fit_logistic(start, features, members, present, num_steps, penalty)
+        return LinearHead(fitted["kernel"], fitted["bias"], present)
+
+    def extend(theta: PyTree, w: LinearHead, examples: Examples) -> LinearHead:
+        ways = len(w.present)
+        rows = read_support(examples, ways, network, classes_for="transfer")
+        features = unit_rows(network.apply(theta["network"], rows.x))
+        sums, counts = class_sums(features, one_hot_labels(rows, ways))
+        before = w.kernel.T * w.lengths["value"][:, None]  # pyrefly: ignore
+        return _centroids(before + sums, w.present | (counts > 0))
 
     def predict(theta: PyTree, w: LinearHead, x: Array) -> Array:
         features = unit_rows(network.apply(theta["network"], x))
@@ -107,7 +127,14 @@ def transfer(
         z = z if head == "logistic" else jnp.exp(theta["log_scale"]) * z
         return with_absent(z, w.present)
 
-    return MetaLearner(init, adapt, predict)
+    return MetaLearner(init, adapt, predict, extend if head == "centroid" else None)
+
+
+def _centroids(sums: Array, present: Array) -> LinearHead:
+    """The head of the directions of the sums `[C, F]` of the rows of each class."""
+    lengths = jnp.sqrt(jnp.square(sums).sum(axis=1))
+    known = Variables({"value": lengths}, constants={"value"})
+    return LinearHead(unit_rows(sums).T, jnp.zeros(len(present), sums.dtype), present, known)
 
 
 def pretrain_objective(network: Network) -> LossFn:

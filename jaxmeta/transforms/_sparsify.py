@@ -65,7 +65,7 @@ def sparsify(
     ) -> PyTree:
         return gate(learner.adapt(theta, support, description=description, key=key), step)
 
-    return learner._replace(adapt=adapt)
+    return learner._replace(adapt=adapt, extend=None)
 
 
 def _at_density(learner: MetaLearner, prox: Prox, target: TargetDensity) -> MetaLearner:
@@ -82,7 +82,7 @@ def _at_density(learner: MetaLearner, prox: Prox, target: TargetDensity) -> Meta
         w = held.adapt(theta, support, description=description, key=key)
         return prox(w, eta_at(target, theta))
 
-    return held._replace(adapt=adapt)
+    return held._replace(adapt=adapt, extend=None)
 
 
 def _with_gate(learner: MetaLearner, gate: Gate) -> MetaLearner:
@@ -160,4 +160,4 @@ def nested_sparsity(
         w = learner.adapt(theta, support, description=told(description, kept), key=key)
         return top_k(kept, per=per)(w, 1.0)
 
-    return learner._replace(init=init, adapt=adapt)
+    return learner._replace(init=init, adapt=adapt, extend=None)

@@ -1,0 +1,1 @@
+"""Learners that act: rival policies, and pictures of what was done."""

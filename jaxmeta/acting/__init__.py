@@ -1,0 +1,23 @@
+"""Learners that act: environments as tasks, trials in them, and training by policy gradient."""
+
+from jaxmeta.acting._actor_critic import actor_critic, actor_critic_objective
+from jaxmeta.acting._bandits import bernoulli_bandit, gaussian_bandit
+from jaxmeta.acting._environments import Environment, environment_tasks
+from jaxmeta.acting._optimum import bernoulli_optimum
+from jaxmeta.acting._trials import Trial, play
+
+__all__ = [
+    "Environment",
+    "Trial",
+    "actor_critic",
+    "actor_critic_objective",
+    "bernoulli_bandit",
+    "bernoulli_optimum",
+    "environment_tasks",
+    "gaussian_bandit",
+    "play",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
