@@ -29,6 +29,7 @@ def read_support(
     network: InitApply | None = None,
     *,
     classes_for: str | None = None,
+    may_be_empty: bool = False,
 ) -> Examples:
     """The support set, checked, its padded rows blanked so that whatever they held is gone.
 
@@ -38,6 +39,7 @@ def read_support(
       network: what reads x, which says whether integers will do; None for a learner that computes
         with x itself.
       classes_for: the name of a learner that knows classes only.
+      may_be_empty: whether there may be no real row.
 
     Raises:
       ValueError: if it is malformed, or a label is `ways` or more.
@@ -47,6 +49,7 @@ def read_support(
         ways=support.y.shape[0] if ways is None else ways,
         takes_integers=network is not None and network.takes_integers,
         classes_for=classes_for,
+        may_be_empty=may_be_empty,
     )
     return blank_padding(support)
 

@@ -37,15 +37,18 @@ LONG_FILES = {
 
 MOST_LINES_OF_A_FUNCTION = 40
 LONG_FUNCTIONS = {
-    # A constructor holds the three functions of its learner.
+    # A constructor holds the functions of its learner, or environment.
+    "jaxmeta/acting/_bandits.py:_bandit": 43,
     "jaxmeta/learners/_cavia.py:cavia": 60,
-    "jaxmeta/learners/_hypernet.py:hypernet": 73,
+    "jaxmeta/learners/_hypernet.py:hypernet": 74,
     "jaxmeta/learners/_in_context.py:in_context": 66,
     "jaxmeta/learners/_learned_init.py:learned_init": 62,
     "jaxmeta/learners/_matching.py:matching": 47,
-    "jaxmeta/learners/_neural_process.py:neural_process": 74,
+    "jaxmeta/learners/_neural_process.py:neural_process": 80,
+    "jaxmeta/learners/_prototypes.py:prototypes": 44,
+    "jaxmeta/learners/_recurrent.py:recurrent": 55,
     "jaxmeta/learners/_ridge.py:ridge": 49,
-    "jaxmeta/learners/_transfer.py:transfer": 50,
+    "jaxmeta/learners/_transfer.py:transfer": 59,
     "jaxmeta/networks/_adapters.py:chain": 43,
     "jaxmeta/networks/_task_conv.py:task_conv": 43,
     "jaxmeta/objective.py:meta_objective": 52,

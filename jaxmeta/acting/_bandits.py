@@ -95,8 +95,9 @@ def _bandit(arms, pulls, draw_means, draw_noise, pay) -> Environment:
         )
 
     def see(state: BanditState, params: Bandit) -> Array:
-        left = (params.pulls - state.counts.sum()).astype(jnp.float32)
-        return jnp.stack([left / params.pulls, jnp.log1p(jnp.maximum(left, 0.0)) / 4.0])
+        pulls = params.pulls.astype(jnp.float32)
+        left = jnp.maximum(pulls - state.counts.sum().astype(pulls.dtype), 0.0)
+        return jnp.stack([left / pulls, jnp.log1p(left) / 4.0])
 
     def reset(key: Array, params: Bandit) -> tuple[Array, BanditState]:
         state = BanditState(jnp.zeros(most_arms, jnp.int32))
@@ -113,9 +114,9 @@ def _bandit(arms, pulls, draw_means, draw_noise, pay) -> Environment:
     def hints(params: Bandit) -> Array:
         real = actions(params)
         ranked = jnp.sort(jnp.where(real > 0, params.means, -jnp.inf))[::-1]
-        second = ranked[1] if most_arms > 1 else ranked[0]
+        second = jnp.where(params.arms > 1, ranked[min(1, most_arms - 1)], ranked[0])
         mean = (real * params.means).sum() / real.sum()
-        return jnp.stack([ranked[0], jnp.maximum(second, mean), mean])
+        return jnp.stack([ranked[0], second, mean])
 
     def expected_reward(state: BanditState, action: Array, params: Bandit) -> Array:
         return params.means[action]

@@ -76,7 +76,7 @@ def play(
         w = learner.extend(theta, w, took)
         mean = reward if mean is None else mean
         out = (action, reward * going, going, z, read, mean * going)
-        return (w, seen, state, going * (1.0 - done)), out
+        return (w, seen, state, going * (1.0 - done.astype(going.dtype))), out
 
     start = (w, obs, state, jnp.ones(()))
     (w, *_), found = jax.lax.scan(step, start, jax.random.split(key, environment.num_steps))

@@ -112,7 +112,9 @@ def prototypes(
         return class_means(embed(theta, support.x, key), one_hot_labels(support, ways))
 
     def extend(theta: PyTree, w: Prototypes, examples: Examples) -> Prototypes:
-        rows = read_support(examples, len(w.counts), network, classes_for="prototypes")
+        rows = read_support(
+            examples, len(w.counts), network, classes_for="prototypes", may_be_empty=True
+        )
         return more_means(w, embed(theta, rows.x), one_hot_labels(rows, len(w.counts)))
 
     def predict(theta: PyTree, w: Prototypes, x: Array) -> Array:

@@ -88,7 +88,7 @@ def recurrent(network: Network, *, ways: int, size: int = 32) -> MetaLearner:
         return extend(theta, blank, support)
 
     def extend(theta: PyTree, w: RecurrentMemory, examples: Examples) -> RecurrentMemory:
-        rows = read_support(examples, ways, network, classes_for="recurrent")
+        rows = read_support(examples, ways, network, classes_for="recurrent", may_be_empty=True)
         features = network.apply(theta["network"], rows.x)
         members = one_hot_labels(rows, ways).astype(features.dtype)
 

@@ -114,7 +114,7 @@ def transfer(
 
     def extend(theta: PyTree, w: LinearHead, examples: Examples) -> LinearHead:
         ways = len(w.present)
-        rows = read_support(examples, ways, network, classes_for="transfer")
+        rows = read_support(examples, ways, network, classes_for="transfer", may_be_empty=True)
         features = unit_rows(network.apply(theta["network"], rows.x))
         sums, counts = class_sums(features, one_hot_labels(rows, ways))
         before = w.kernel.T * w.lengths["value"][:, None]  # pyrefly: ignore

@@ -11,6 +11,7 @@ import pytest
 
 from experiments import (
     accelerator,
+    bandits,
     few_shot,
     intents,
     meta_gradients,
@@ -32,6 +33,7 @@ MAINS = {
     module.__name__.rpartition(".")[2]: module.main
     for module in (
         accelerator,
+        bandits,
         few_shot,
         intents,
         meta_gradients,

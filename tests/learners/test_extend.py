@@ -130,7 +130,7 @@ def test_a_long_history_loses_no_digits():
     np.testing.assert_array_equal(w.counts, np.bincount(y))
 
 
-def test_the_recurrent_learner_reads_rows_in_turn_and_classes_alike():
+def test_the_recurrent_learner_takes_rows_in_turn():
     learner, theta, (first, more, _) = drawn("recurrent")
     theta["out"]["kernel"] = jnp.ones_like(theta["out"]["kernel"])
     z = learner.predict(theta, learner.adapt(theta, first), more.x)
