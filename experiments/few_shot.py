@@ -151,7 +151,7 @@ def main(arguments: list[str] | None = None) -> int:
     document = {"config": as_settings(options), "results": rows}
     text = table(rows)
     if runs is not None:
-        document["runs"] = [one_shot_runs.judge_runs(each, runs) for each in learners]
+        document["runs"] = one_shot_runs.judge_all(learners, runs)
         text += f"\n\n{one_shot_runs.table(document['runs'])}"
     if jax.process_index() == 0:
         draw(options, learners, data, rows)

@@ -12,8 +12,10 @@ def regret(curves: Mapping[str, np.ndarray], path: Path, *, title: str) -> None:
     """What a policy has lost to always pulling the best arm, a line each, `[N]`."""
     plt = pyplot()
     figure, axis = plt.subplots(figsize=(7, 4.4), layout="constrained")
-    for name, curve in curves.items():
-        axis.plot(np.arange(1, len(curve) + 1), curve, label=name)
+    worst_first = sorted(curves.items(), key=lambda item: -item[1][-1])
+    for i, (name, curve) in enumerate(worst_first):
+        style = {"linestyle": ("-", "--", ":")[i % 3], "color": f"C{i}"}
+        axis.plot(np.arange(1, len(curve) + 1), curve, label=name, **style)
     axis.set(xlabel="pulls", ylabel="regret (sum of rewards lost)")
     axis.set_title(title, fontsize=10)
     axis.grid(alpha=0.3)

@@ -1,5 +1,6 @@
 """The one-shot classification challenge of Omniglot: 20 runs, each of 20 characters of a script."""
 
+import sys
 import warnings
 import zipfile
 from pathlib import Path
@@ -85,9 +86,21 @@ def _labels(text: str) -> list[int]:
     return [classes.index(known) for _, known in pairs]
 
 
+def judge_all(learners: list[Trained], runs: Task) -> list[dict[str, Any]]:
+    """A row for each learner that can tell so many classes apart; of the others it says why not."""
+    rows = []
+    for trained in learners:
+        try:
+            check_ways(trained.config, WAYS)
+        except ValueError as refused:
+            sys.stderr.write(f"The runs are left out: {refused}\n")
+            continue
+        rows.append(judge_runs(trained, runs))
+    return rows
+
+
 def judge_runs(trained: Trained, runs: Task) -> dict[str, Any]:
     """A row: the error over the runs, each of whose test images is judged on its own."""
-    check_ways(trained.config, WAYS)
     result = evaluate(build_learner(trained.config, WAYS), trained.theta, runs)
     errors = 1.0 - result.per_task.astype(np.float64)
     return {

@@ -40,7 +40,7 @@ def sparsity_paths(
     axes[1].set(xlabel="multiply-adds of w for a row")
     for axis in axes[:2]:
         axis.set(xscale="log")
-    _certified(axes[2], certified)
+    _certified(axes[2], certified, [*curves])
     _mechanisms(axes[3], rows["mechanisms"][::-1])
     for axis in axes:
         axis.grid(alpha=0.3, which="both")
@@ -60,10 +60,12 @@ def _mechanisms(axis: Any, points: list[dict[str, Any]]) -> None:
     axis.set_title("hypernet, by mechanism (density)", fontsize=10)
 
 
-def _certified(axis: Any, rows: list[dict[str, Any]]) -> None:
-    """The bound, and the true error under it, a colour for each learner."""
-    for i, name in enumerate(dict.fromkeys(row["learner"] for row in rows)):
+def _certified(axis: Any, rows: list[dict[str, Any]], names: list[str]) -> None:
+    """The bound, and the true error under it; the place of a learner's name is its colour."""
+    for i, name in enumerate(names):
         points = [row for row in rows if row["learner"] == name]
+        if not points:
+            continue
         shares = [point["share"] for point in points]
         for key, dashes, what in (("bound", "-", "certified"), ("true_error", ":", "true")):
             style = {"color": f"C{i}", "linestyle": dashes, "marker": "o", "markersize": 3}

@@ -33,7 +33,7 @@ def reliability(probabilities: ArrayLike, y: ArrayLike, *, num_bins: int = _BINS
       num_bins: bins B, of N rows at the least one each.
 
     Raises:
-      ValueError: if the shapes do not fit, or there is no row.
+      ValueError: if the shapes do not fit, there is no row, or a class is none of the columns.
 
     References:
       Guo et al., On calibration of modern neural networks, arXiv:1706.04599.
@@ -70,7 +70,7 @@ def calibration_error(
       The expected calibration error, in 0..1.
 
     Raises:
-      ValueError: if the shapes do not fit, or there is no row.
+      ValueError: if the shapes do not fit, there is no row, or a class is none of the columns.
 
     References:
       Naeini et al. (2015), Obtaining well calibrated probabilities using Bayesian binning; Kumar et
@@ -93,7 +93,7 @@ def log_loss(probabilities: ArrayLike, y: ArrayLike) -> float:
     Infinite where a probability of the right class is exactly zero.
 
     Raises:
-      ValueError: if the shapes do not fit, or there is no row.
+      ValueError: if the shapes do not fit, there is no row, or a class is none of the columns.
     """
     probabilities, y = _checked(probabilities, y, "log_loss")
     with np.errstate(divide="ignore"):
@@ -104,7 +104,7 @@ def brier_score(probabilities: ArrayLike, y: ArrayLike) -> float:
     """Mean squared distance of the probabilities `[N, C]` from the classes `y [N]`, in 0..2.
 
     Raises:
-      ValueError: if the shapes do not fit, or there is no row.
+      ValueError: if the shapes do not fit, there is no row, or a class is none of the columns.
 
     References:
       Brier (1950), Verification of forecasts expressed in terms of probability.
@@ -173,4 +173,7 @@ def _checked(probabilities: ArrayLike, y: ArrayLike, name: str) -> tuple[np.ndar
             f"{name} reads probabilities [N, C] and classes [N] of one row or more, got "
             f"{probabilities.shape} and {y.shape}."
         )
-    return probabilities, y
+    codes, count = y.astype(np.intp), probabilities.shape[1]
+    if (codes != y).any() or (codes < 0).any() or (codes >= count).any():
+        raise ValueError(f"{name} reads classes in 0..{count - 1}, got {y.min()} to {y.max()}.")
+    return probabilities, codes

@@ -9,6 +9,7 @@ import pytest
 
 from jaxmeta import Examples, MetaLearner, Task, evaluate, learners, networks, sparsity, transforms
 from jaxmeta.evaluation import (
+    brier_score,
     calibration_error,
     conformal,
     fit_temperature,
@@ -91,9 +92,12 @@ def test_the_log_loss_and_the_bins_of_a_diagram():
     assert bins.rows.sum() == 100 and (np.diff(bins.confidence) > 0).all()
     gaps = np.abs(bins.accuracy - bins.confidence) * bins.rows / 100
     assert calibration_error(p, y, num_bins=7) == pytest.approx(gaps.sum())
-    for function in (log_loss, reliability):
+    for function in (log_loss, reliability, brier_score, calibration_error):
         with pytest.raises(ValueError, match="classes"):
             function(p, y[:-1])
+        for wrong in (-1, 3, 0.5):
+            with pytest.raises(ValueError, match=r"classes in 0\.\.2"):
+                function(p, np.concatenate([y[:-1], [wrong]]))
 
 
 def test_a_temperature_is_the_best_of_all_and_changes_no_answer():

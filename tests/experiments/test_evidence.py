@@ -122,7 +122,7 @@ def official(path, runs=2):
     return np.array(labels)
 
 
-def test_official_runs_are_read_from_either_form(tmp_path):
+def test_official_runs_are_read_from_either_form(tmp_path, capsys):
     labels = official(tmp_path / "all_runs.zip")
     runs = one_shot_runs.read_runs(tmp_path / "all_runs.zip")
     np.testing.assert_array_equal(runs.query.y, labels)
@@ -138,6 +138,10 @@ def test_official_runs_are_read_from_either_form(tmp_path):
         np.testing.assert_allclose(one, other, atol=1e-6)
     row = one_shot_runs.judge_runs(trained("nearest_neighbour"), runs)
     assert row["error"] == 0.0 and row["num_runs"] == 2 and "0.00" in one_shot_runs.table([row])
+    fixed = trained("cavia", ways=3)
+    rows = one_shot_runs.judge_all([fixed, trained("nearest_neighbour")], runs)
+    assert [each["learner"] for each in rows] == ["nearest_neighbour"]
+    assert "left out" in capsys.readouterr().err
 
 
 def test_what_holds_no_runs_is_refused(tmp_path):
