@@ -37,8 +37,7 @@ LONG_FILES = {
 
 MOST_LINES_OF_A_FUNCTION = 40
 LONG_FUNCTIONS = {
-    # A constructor holds the functions of its learner, or environment.
-    "jaxmeta/acting/_bandits.py:_bandit": 43,
+    # A constructor holds the functions of its learner.
     "jaxmeta/learners/_cavia.py:cavia": 60,
     "jaxmeta/learners/_hypernet.py:hypernet": 74,
     "jaxmeta/learners/_in_context.py:in_context": 66,

@@ -9,7 +9,7 @@ from jaxmeta import sparsity
 from jaxmeta.acting._environments import Environment
 from jaxmeta.acting._trials import Trial, play
 from jaxmeta.networks._mlp import mlp
-from jaxmeta.types import Array, LossFn, MetaLearner, Metrics, Penalty, PyTree, Task
+from jaxmeta.types import Array, Examples, LossFn, MetaLearner, Metrics, Penalty, PyTree, Task
 
 
 class ActorCriticTheta(NamedTuple):
@@ -56,15 +56,22 @@ def actor_critic(learner: MetaLearner, environment: Environment) -> MetaLearner:
         seen = _seen(environment, task.description, task.support.x)
         return ActorCriticTheta(learner.init(learner_key, task), _critic.init(critic_key, seen))
 
-    def adapt(theta, support, *, description=None, key=None):
+    def adapt(
+        theta: ActorCriticTheta,
+        support: Examples,
+        *,
+        description: PyTree = None,
+        key: Array | None = None,
+    ) -> PyTree:
         return learner.adapt(theta.learner, support, description=description, key=key)
 
-    return MetaLearner(
-        init,
-        adapt,
-        lambda theta, w, x: learner.predict(theta.learner, w, x),
-        lambda theta, w, examples: own(theta.learner, w, examples),
-    )
+    def predict(theta: ActorCriticTheta, w: PyTree, x: Array) -> Array:
+        return learner.predict(theta.learner, w, x)
+
+    def extend(theta: ActorCriticTheta, w: PyTree, examples: Examples) -> PyTree:
+        return own(theta.learner, w, examples)
+
+    return MetaLearner(init, adapt, predict, extend)
 
 
 def _seen(environment: Environment, params: PyTree, rows: Array) -> Array:

@@ -1,5 +1,6 @@
 """Bandits: arms that pay by chance, a few pulls, and a prior over arms that can be learned."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -79,7 +80,14 @@ def gaussian_bandit(arms: int | tuple[int, int], pulls: int | tuple[int, int]) -
     return _bandit(arms, pulls, jax.random.normal, jax.random.normal, lambda mean, e: mean + e)
 
 
-def _bandit(arms, pulls, draw_means, draw_noise, pay) -> Environment:
+def _bandit(
+    arms: int | tuple[int, int],
+    pulls: int | tuple[int, int],
+    draw_means: Callable[..., Array],
+    draw_noise: Callable[..., Array],
+    pay: Callable[[Array, Array], Array],
+) -> Environment:
+    """A bandit whose arm of mean m pays `pay(m, noise)`."""
     (least_arms, most_arms), (least_pulls, most_pulls) = _range(arms), _range(pulls)
     check_positive(arms=least_arms, pulls=least_pulls)
     if least_arms > most_arms or least_pulls > most_pulls:
@@ -94,35 +102,41 @@ def _bandit(arms, pulls, draw_means, draw_noise, pay) -> Environment:
             pulls=jax.random.randint(pull_key, (), least_pulls, most_pulls + 1),
         )
 
-    def see(state: BanditState, params: Bandit) -> Array:
-        pulls = params.pulls.astype(jnp.float32)
-        left = jnp.maximum(pulls - state.counts.sum().astype(pulls.dtype), 0.0)
-        return jnp.stack([left / pulls, jnp.log1p(left) / 4.0])
-
     def reset(key: Array, params: Bandit) -> tuple[Array, BanditState]:
         state = BanditState(jnp.zeros(most_arms, jnp.int32))
-        return see(state, params), state
+        return _seen(state, params), state
 
-    def step(key: Array, state: BanditState, action: Array, params: Bandit):
+    def step(
+        key: Array, state: BanditState, action: Array, params: Bandit
+    ) -> tuple[Array, BanditState, Array, Array]:
         reward = pay(params.means[action], params.noise[action, state.counts[action]])
         state = BanditState(state.counts.at[action].add(1))
-        return see(state, params), state, reward, state.counts.sum() >= params.pulls
-
-    def actions(params: Bandit) -> Array:
-        return (jnp.arange(most_arms) < params.arms).astype(jnp.float32)
-
-    def hints(params: Bandit) -> Array:
-        real = actions(params)
-        ranked = jnp.sort(jnp.where(real > 0, params.means, -jnp.inf))[::-1]
-        second = jnp.where(params.arms > 1, ranked[min(1, most_arms - 1)], ranked[0])
-        mean = (real * params.means).sum() / real.sum()
-        return jnp.stack([ranked[0], second, mean])
+        return _seen(state, params), state, reward, state.counts.sum() >= params.pulls
 
     def expected_reward(state: BanditState, action: Array, params: Bandit) -> Array:
         return params.means[action]
 
-    return Environment(draw, reset, step, actions, hints, most_pulls, expected_reward)
+    return Environment(draw, reset, step, _actions, _hints, most_pulls, expected_reward)
 
 
 def _range(given: int | tuple[int, int]) -> tuple[int, int]:
     return (given, given) if isinstance(given, int) else given
+
+
+def _seen(state: BanditState, params: Bandit) -> Array:
+    """The share of the pulls that is left, and the logarithm of their number."""
+    pulls = params.pulls.astype(jnp.float32)
+    left = jnp.maximum(pulls - state.counts.sum().astype(pulls.dtype), 0.0)
+    return jnp.stack([left / pulls, jnp.log1p(left) / 4.0])
+
+
+def _actions(params: Bandit) -> Array:
+    return (jnp.arange(len(params.means)) < params.arms).astype(jnp.float32)
+
+
+def _hints(params: Bandit) -> Array:
+    """The best mean, the second best, and the mean of all arms."""
+    real = _actions(params)
+    ranked = jnp.sort(jnp.where(real > 0, params.means, -jnp.inf))[::-1]
+    second = jnp.where(params.arms > 1, ranked[min(1, len(ranked) - 1)], ranked[0])
+    return jnp.stack([ranked[0], second, (real * params.means).sum() / real.sum()])

@@ -1,6 +1,6 @@
 """Trials: a learner acts in an environment, and every step joins what it knows."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -63,7 +63,7 @@ def play(
     nothing = Examples(row(obs, 0.0)[None], jnp.zeros(1, jnp.int32), jnp.zeros(1))
     w = learner.adapt(theta, nothing, description=environment.actions(params))
 
-    def step(carry, key: Array):
+    def step(carry: Any, key: Array) -> tuple[Any, Any]:
         w, obs, state, going = carry
         act_key, step_key = jax.random.split(key)
         z = learner.predict(theta, w, row(obs, 0.0)[None])[0]
@@ -79,5 +79,5 @@ def play(
         return (w, seen, state, going * (1.0 - done.astype(going.dtype))), out
 
     start = (w, obs, state, jnp.ones(()))
-    (w, *_), found = jax.lax.scan(step, start, jax.random.split(key, environment.num_steps))
-    return Trial(*found, w)
+    last, found = jax.lax.scan(step, start, jax.random.split(key, environment.num_steps))
+    return Trial(*found, w=last[0])
