@@ -11,6 +11,7 @@ Time: a minute for each training on one CPU core, a quarter of an hour for a dat
 
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -27,6 +28,7 @@ from experiments.sparse import certificates, plots, tables
 from experiments.sparse.embeddings import embedded, episodes
 from experiments.sparse.learners import WHOLE_INPUTS, Entry, mechanisms, moved, path_learners, sized
 from jaxmeta import (
+    Evaluation,
     TrainState,
     checkpoint,
     evaluate,
@@ -111,16 +113,9 @@ def judge(
     task = problem.test(jax.random.key(options.seed))
     for share in options.share if entry.any_share else (1.0,):
         both = theta, jnp.float32(share)
-        result = evaluate(
-            learner,
-            both,
-            problem.test,
-            key=jax.random.key(options.seed),
-            num_tasks=options.eval_tasks,
-            tasks_per_chunk=50,
-        )
+        result = judged(learner, both, problem, options)
         first = first or result
-        cost, ci95 = paired_difference(result, first)
+        cost = paired(result, first)
         w = jax.jit(learner.adapt)(both, task.support)
         density = moved(w, theta) if name == "maml" else result.density
         rows.append(
@@ -129,12 +124,13 @@ def judge(
                 "share": share,
                 "accuracy": result.mean,
                 "ci95": result.ci95,
+                "ci95_classes": result.ci95_new,
                 "density": density,
                 "nonzeros": density * sparsity.size(w),
                 "multiply_adds": int(sparsity.multiply_adds(w)),
                 "live_inputs": int(sparsity.live_inputs(w)),
                 "bytes": result.num_bytes,
-                "cost": {"mean": cost, "ci95": ci95},
+                "cost": cost,
                 "num_tasks": result.num_tasks,
                 "evaluation": result,
             }
@@ -152,6 +148,25 @@ def certify(thetas: dict[str, Any], unseen: np.ndarray, options: Options) -> lis
         seed=options.seed,
     )
     return certificates.certify(path_learners(options.ways), thetas, tasks, options.share)
+
+
+def judged(learner: Any, theta: Any, problem: Problem, options: Options) -> Evaluation:
+    """On unseen tasks, with the interval over classes where there are enough of them to tell."""
+    on = partial(evaluate, learner, theta, problem.test, key=jax.random.key(options.seed))
+    on = partial(on, num_tasks=options.eval_tasks, tasks_per_chunk=50)
+    try:
+        return on(over="classes")
+    except ValueError:  # or what is wrong is said again
+        return on()
+
+
+def paired(ours: Evaluation, theirs: Evaluation) -> dict[str, float]:
+    """The difference over tasks, and with the interval for new classes if there is one."""
+    mean, ci95 = paired_difference(ours, theirs)
+    found = {"mean": mean, "ci95": ci95}
+    if ours.over == "classes":
+        found["ci95_classes"] = paired_difference(ours, theirs, over="classes")[1]
+    return found
 
 
 def ship(theta: Any, unseen: np.ndarray, options: Options) -> tuple[dict, str]:
@@ -184,8 +199,7 @@ def compare_to_dense(rows: list[dict[str, Any]]) -> None:
     """Compare mechanisms task by task with the dense learner, if that was trained."""
     dense = [row["evaluation"] for row in rows if row["learner"] == "dense"]
     for row in rows if dense else ():
-        mean, ci95 = paired_difference(row["evaluation"], dense[0])
-        row["cost"] = {"mean": mean, "ci95": ci95}
+        row["cost"] = paired(row["evaluation"], dense[0])
 
 
 @in_a_sentence

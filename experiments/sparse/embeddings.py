@@ -68,7 +68,7 @@ def _embed(encoder: Trained, drawings: np.ndarray) -> np.ndarray:
 
 
 def episodes(vectors: np.ndarray, ways: int, queries: int) -> Sampler:
-    """1-shot tasks from class-indexed vectors `[K, M, F]`."""
+    """1-shot tasks from class-indexed vectors `[K, M, F]`; `sampler.classes(key)` says which."""
     if ways > len(vectors):
         raise ValueError(f"{ways} ways were asked for, but there are {len(vectors)} classes.")
     pool = jnp.asarray(vectors)
@@ -78,11 +78,16 @@ def episodes(vectors: np.ndarray, ways: int, queries: int) -> Sampler:
         labels = jnp.repeat(jnp.arange(ways), x.shape[1])
         return Examples(x.reshape(len(labels), -1), labels, jnp.ones(len(labels)))
 
+    def classes_of(key: jax.Array) -> jax.Array:
+        return jax.random.choice(key, len(pool), (ways,), replace=False)
+
     def sampler(key: jax.Array) -> Task:
         class_key, row_key = jax.random.split(key)
-        classes = jax.random.choice(class_key, len(pool), (ways,), replace=False)
+        classes = classes_of(class_key)
         order = jnp.argsort(jax.random.uniform(row_key, (ways, pool.shape[1])), axis=1)
         x = pool[classes[:, None], order[:, : 1 + queries]]
         return Task(rows(x[:, :1]), rows(x[:, 1:]))
 
+    named: Any = sampler
+    named.classes = lambda key: classes_of(jax.random.split(key)[0])
     return sampler

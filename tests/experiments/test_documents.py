@@ -68,7 +68,11 @@ def test_pictures_leave_gaps_where_files_have_null(tmp_path):
     experiments.images.plots.learning_curves(records, tmp_path / "a.png")
     point = {"learner": "a", "density": 0.5, "multiply_adds": 3, "accuracy": 0.5, "ci95": None}
     rows = {"learners": [point], "mechanisms": [point]}
-    experiments.sparse.plots.sparsity_paths(rows, tmp_path / "b.png", title="")
+    bound = {"learner": "a", "share": 0.5, "bound": None, "true_error": 0.1}
+    experiments.sparse.plots.sparsity_paths(rows, [bound], tmp_path / "b.png", title="")
+    gap = {"learner": "a", "classes": 30, "trained": 1.0, "new": None, "gap": None}
+    gap |= {f"{each}_ci95_classes": None for each in ("trained", "new", "gap")}
+    experiments.images.plots.generalisation([gap], tmp_path / "d.png", ways=5)
     error = {"learner": "a", "error": [None, 1.0], "ci95": [None, None], "num_tasks": 1}
     level = {"learner": "b", "error": [None], "ci95": [None], "num_tasks": 1}
     x = np.zeros((2, 1))
