@@ -1,11 +1,11 @@
 """The data sets of the few-shot experiment, to train on and to be judged on."""
 
-import os
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from experiments.common.data_folder import data_folder
 from experiments.images.config import TrainConfig
 from jaxmeta import datasets
 
@@ -47,12 +47,5 @@ def load_eval_data(dataset: str, data_dir: str | None, eval_data: str | None, do
 
 
 def _omniglot_dir(data_dir: str | None) -> Path:
-    """The folder of the archives, given itself or its parent, by flag or by JAXMETA_DATA."""
-    given = data_dir or os.environ.get("JAXMETA_DATA")
-    if given is None:
-        raise ValueError(
-            "Omniglot is read from a folder: pass --data-dir DIR or set JAXMETA_DATA; the archives "
-            "images_background.zip and images_evaluation.zip lie in it or in DIR/omniglot."
-        )
-    inside = Path(given) / "omniglot"
-    return inside if inside.is_dir() else Path(given)
+    archives = "images_background.zip and images_evaluation.zip"
+    return data_folder(data_dir, "omniglot", archives)

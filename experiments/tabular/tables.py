@@ -1,12 +1,11 @@
 """Real tables for the tabular experiments: read them, draw splits, judge probabilities."""
 
 import json
-import os
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from experiments.common.data_folder import data_folder
 from jaxmeta import Task
 from jaxmeta.tabular.meta_net import table_description, table_examples
 
@@ -47,10 +46,9 @@ def load_tables(data_dir: str | None, file: str = "tabular_dev.npz") -> list[Tab
       file: the archive, `NAME/X`, `NAME/y`, `NAME/cat` for each name in `names`.
 
     Raises:
-      ValueError: if there is no such file.
+      ValueError: if there is no folder, or no such file in it.
     """
-    folder = Path(data_dir or os.environ.get("JAXMETA_DATA", "."))
-    folder = folder / "tabular" if (folder / "tabular").is_dir() else folder
+    folder = data_folder(data_dir, "tabular", file)
     if not (folder / file).exists():
         raise ValueError(f"There is no {file} in {folder}: pass --data-dir or set JAXMETA_DATA.")
     families = {

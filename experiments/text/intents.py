@@ -1,11 +1,10 @@
 """Sentences by intent: embeddings, names of the intents, and the splits of the classes."""
 
-import os
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from experiments.common.data_folder import data_folder
 from jaxmeta.tasks import vector_episodes
 from jaxmeta.types import Sampler
 
@@ -38,14 +37,8 @@ def load(data_dir: str | None, name: str) -> Intents:
       ValueError: if there is no folder, or the file lacks something.
       OSError: if the file cannot be read.
     """
-    given = data_dir or os.environ.get("JAXMETA_DATA")
-    if given is None:
-        raise ValueError(
-            "Intents are read from a folder: pass --data-dir DIR or set JAXMETA_DATA; the files "
-            "clinc150.npz and banking77.npz lie in it or in DIR/intents."
-        )
-    inside = Path(given) / "intents"
-    path = (inside if inside.is_dir() else Path(given)) / f"{name}.npz"
+    files = "clinc150.npz and banking77.npz"
+    path = data_folder(data_dir, "intents", files) / f"{name}.npz"
     with np.load(path) as arrays:
         needed = {"embedding", "label", "name_embedding"}
         needed |= {f"split{s + 1}_{part}" for s in range(SPLITS) for part in PARTS}

@@ -13,6 +13,7 @@ import experiments.sinusoids.plots
 import experiments.sparse.plots
 from experiments import few_shot, sinusoid, throughput
 from experiments.common import documents
+from experiments.common.data_folder import data_folder
 from experiments.tabular import summary
 from experiments.tabular import tables as tabular_tables
 from experiments.timing import tables as timing_tables
@@ -110,3 +111,14 @@ def test_the_interval_of_one_task_is_null(tmp_path, capsys):
         assert row["ci95"] is None and row["to_best"]["ci95"] is None
     assert few_shot.main(flags) == 0
     assert "± -" in capsys.readouterr().out
+
+
+def test_a_folder_of_data_is_given_itself_or_its_parent(tmp_path, monkeypatch):
+    monkeypatch.delenv("JAXMETA_DATA", raising=False)
+    with pytest.raises(ValueError, match=r"--data-dir DIR or set JAXMETA_DATA; a\.npz lie in it"):
+        data_folder(None, "tables", "a.npz")
+    assert data_folder(str(tmp_path), "tables", "a.npz") == tmp_path
+    (tmp_path / "tables").mkdir()
+    assert data_folder(str(tmp_path), "tables", "a.npz") == tmp_path / "tables"
+    monkeypatch.setenv("JAXMETA_DATA", str(tmp_path))
+    assert data_folder(None, "tables", "a.npz") == tmp_path / "tables"
