@@ -11,7 +11,6 @@ Time: a minute for each training on one CPU core, a quarter of an hour for a dat
 
 import sys
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -22,18 +21,17 @@ import optax
 
 from experiments.common.command_line import as_settings, flag, in_a_sentence, parse
 from experiments.common.documents import plus_minus, report, write_atomically
+from experiments.common.evidence import judged, paired
 from experiments.common.run import Training, begin, run
 from experiments.common.training_loop import cache_compilations, skip_faults
 from experiments.sparse import certificates, plots, tables
 from experiments.sparse.embeddings import embedded, episodes
 from experiments.sparse.learners import WHOLE_INPUTS, Entry, mechanisms, moved, path_learners, sized
 from jaxmeta import (
-    Evaluation,
     TrainState,
     checkpoint,
     evaluate,
     export,
-    paired_difference,
     sparsity,
 )
 from jaxmeta.types import Sampler
@@ -113,7 +111,14 @@ def judge(
     task = problem.test(jax.random.key(options.seed))
     for share in options.share if entry.any_share else (1.0,):
         both = theta, jnp.float32(share)
-        result = judged(learner, both, problem, options)
+        result = judged(
+            learner,
+            both,
+            problem.test,
+            key=jax.random.key(options.seed),
+            num_tasks=options.eval_tasks,
+            tasks_per_chunk=50,
+        )
         first = first or result
         cost = paired(result, first)
         w = jax.jit(learner.adapt)(both, task.support)
@@ -148,25 +153,6 @@ def certify(thetas: dict[str, Any], unseen: np.ndarray, options: Options) -> lis
         seed=options.seed,
     )
     return certificates.certify(path_learners(options.ways), thetas, tasks, options.share)
-
-
-def judged(learner: Any, theta: Any, problem: Problem, options: Options) -> Evaluation:
-    """On unseen tasks, with the interval over classes where there are enough of them to tell."""
-    on = partial(evaluate, learner, theta, problem.test, key=jax.random.key(options.seed))
-    on = partial(on, num_tasks=options.eval_tasks, tasks_per_chunk=50)
-    try:
-        return on(over="classes")
-    except ValueError:  # or what is wrong is said again
-        return on()
-
-
-def paired(ours: Evaluation, theirs: Evaluation) -> dict[str, float]:
-    """The difference over tasks, and with the interval for new classes if there is one."""
-    mean, ci95 = paired_difference(ours, theirs)
-    found = {"mean": mean, "ci95": ci95}
-    if ours.over == "classes":
-        found["ci95_classes"] = paired_difference(ours, theirs, over="classes")[1]
-    return found
 
 
 def ship(theta: Any, unseen: np.ndarray, options: Options) -> tuple[dict, str]:

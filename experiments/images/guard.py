@@ -11,9 +11,9 @@ from typing import Any
 import jax.numpy as jnp
 
 from experiments.common.documents import plus_minus
+from experiments.common.evidence import paired
 from experiments.images.judging import Trained, network_of
 from experiments.images.learners import LEARNERS
-from jaxmeta import paired_difference
 
 BASELINES = {"centroid": "transfer", "logistic": "transfer_logistic"}
 
@@ -54,15 +54,16 @@ def compare_to_baselines(rows: list[dict[str, Any]]) -> None:
         if row["baseline"] or not rivals:
             continue
         best = max(rivals, key=lambda each: each["accuracy"])["evaluation"]
-        mean, ci95 = paired_difference(row["evaluation"], best)
-        found: dict[str, Any] = {"mean": mean, "ci95": ci95}
-        if row["evaluation"].over == "classes":
-            _, ci95 = paired_difference(row["evaluation"], best, over="classes")
-            found["ci95_classes"] = ci95
-        row["to_baseline"] = found | {"verdict": _verdict(mean, ci95)}
+        found = paired(row["evaluation"], best)
+        row["to_baseline"] = {**found, "verdict": _verdict(found)}
 
 
-def _verdict(mean: float, half: float) -> str:
+def _half(found: dict[str, Any]) -> float:
+    return found.get("ci95_classes", found["ci95"])
+
+
+def _verdict(found: dict[str, Any]) -> str:
+    mean, half = found["mean"], _half(found)
     if not math.isfinite(mean) or abs(mean) <= half:
         return "tie"
     return "win" if mean > 0 else "loss"
@@ -73,5 +74,4 @@ def as_text(row: dict[str, Any]) -> str:
     found = row.get("to_baseline")
     if found is None:
         return ""
-    half = found.get("ci95_classes", found["ci95"])
-    return f"{plus_minus(found['mean'], half)} {found['verdict']}"
+    return f"{plus_minus(found['mean'], _half(found))} {found['verdict']}"

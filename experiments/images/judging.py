@@ -3,7 +3,6 @@
 import sys
 import time
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,10 +12,11 @@ import numpy as np
 from jax.sharding import Mesh
 
 from experiments.common.command_line import check_finite
+from experiments.common.evidence import judged
 from experiments.images.config import TrainConfig
 from experiments.images.flags import TestTasks
 from experiments.images.learners import LEARNERS, build_learner, has_fixed_ways, is_inductive
-from jaxmeta import Evaluation, Examples, Task, checkpoint, evaluate, tasks
+from jaxmeta import Evaluation, Examples, Task, checkpoint, tasks
 from jaxmeta.evaluation import brier_score, calibration_error, log_loss, reliability
 
 
@@ -144,12 +144,15 @@ def judge(
     sampler = unseen_tasks(data, ways, shots, test)
     sys.stderr.write(f"judging {trained.name}: {test.eval_tasks} tasks, {ways}-way {shots}-shot\n")
     key, start = jax.random.key(seed), time.perf_counter()
-    judged = partial(evaluate, learner, trained.theta, sampler, key=key, mesh=mesh)
-    judged = partial(judged, num_tasks=test.eval_tasks, keep_predictions=True)
-    try:
-        result = judged(over="classes")
-    except ValueError:  # too few tasks or classes to tell, or what is wrong is said again
-        result = judged()
+    result = judged(
+        learner,
+        trained.theta,
+        sampler,
+        key=key,
+        num_tasks=test.eval_tasks,
+        mesh=mesh,
+        keep_predictions=True,
+    )
     seconds = time.perf_counter() - start
     return {
         **about(trained, result),

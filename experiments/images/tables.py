@@ -4,8 +4,8 @@ import math
 
 from experiments.common.documents import as_percent, plus_minus
 from experiments.common.documents import table as as_table
+from experiments.common.evidence import paired
 from experiments.images import guard
-from jaxmeta import paired_difference
 
 MEANING = """\
 Accuracy ± its 95% interval over tasks of these classes; "± classes" is the one for new classes.
@@ -24,13 +24,7 @@ def compare_to_best(rows: list[dict]) -> list[dict]:
         same.sort(key=lambda row: -row["accuracy"] if math.isfinite(row["accuracy"]) else math.inf)
         best = same[0]["evaluation"]
         for row in same:
-            mean, ci95 = paired_difference(row["evaluation"], best)
-            to_best = {"mean": mean, "ci95": ci95}
-            if row["evaluation"].over == "classes":
-                _, to_best["ci95_classes"] = paired_difference(
-                    row["evaluation"], best, over="classes"
-                )
-            ordered.append(row | {"to_best": to_best})
+            ordered.append(row | {"to_best": paired(row["evaluation"], best)})
     for row in ordered:
         del row["evaluation"]
     return ordered
