@@ -24,7 +24,7 @@ def vector_episodes(
     Support and query share no row: they are cut from one permutation of the rows of a class.
 
     Args:
-      x: features `[N, F]`, which stay on the device as they are.
+      x: features `[N, F]`, kept in half precision if they are so given, else in single.
       y: their classes `[N]`, of any type that can be sorted.
       ways: classes C of a task.
       shots: support rows of each class, or a range `(least, most)` from which each task draws its
@@ -52,10 +52,12 @@ def vector_episodes(
     x, y = np.asarray(x), np.asarray(y)
     least, most = (shots, shots) if isinstance(shots, int) else shots
     classes, codes, counts = np.unique(y, return_inverse=True, return_counts=True)
-    _check(x, y, ways, (least, most), queries)
-    if names is not None and len(np.asarray(names)) != len(classes):
+    check_positive(ways=ways, shots=least, queries=queries)
+    _check(x, y, (least, most), None if names is None else len(np.asarray(names)))
+    if ways > len(classes) or most + queries > counts.min():
         raise ValueError(
-            f"names holds {len(np.asarray(names))} rows for the {len(classes)} classes of y."
+            f"vector_episodes was asked for {ways} classes of {most} + {queries} rows, but there "
+            f"are {len(classes)} classes, and {classes[counts.argmin()]} has {counts.min()} rows."
         )
     # Rows of the first class, of the second, and so on.
     order = np.argsort(codes, kind="stable")
@@ -78,18 +80,12 @@ def vector_episodes(
     return saying(with_classes, np.zeros(len(classes), np.int32))
 
 
-def _check(x: np.ndarray, y: np.ndarray, ways: int, shots: tuple[int, int], queries: int) -> None:
-    """Refuse what no task can be drawn from."""
-    least, most = shots
-    check_positive(ways=ways, shots=least, queries=queries)
-    if x.ndim != 2 or y.shape != x.shape[:1] or least > most or not len(y):
+def _check(x: np.ndarray, y: np.ndarray, shots: tuple[int, int], num_names: int | None) -> None:
+    """Refuse what is no table of labelled rows, or has names for other classes."""
+    if x.ndim != 2 or y.shape != x.shape[:1] or shots[0] > shots[1] or not len(y):
         raise ValueError(
             f"vector_episodes reads x [N, F], y [N] and shots, or a range of them, got {x.shape}, "
             f"{y.shape} and {shots}."
         )
-    classes, counts = np.unique(y, return_counts=True)
-    if ways > len(classes) or most + queries > counts.min():
-        raise ValueError(
-            f"vector_episodes was asked for {ways} classes of {most} + {queries} rows, but there "
-            f"are {len(classes)} classes, and {classes[counts.argmin()]} has {counts.min()} rows."
-        )
+    if num_names not in (None, len(np.unique(y))):
+        raise ValueError(f"names holds {num_names} rows for the {len(np.unique(y))} classes of y.")

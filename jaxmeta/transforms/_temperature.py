@@ -84,9 +84,8 @@ def temperature(learner: MetaLearner) -> MetaLearner:
 
 def log_shots(support: Examples) -> Array:
     """The logarithm of the mean number of rows of the classes that have any, `[]`."""
-    y, mask = support.y, support.mask.astype(bool)
-    # A row counts as its class's first if no real row before it is of that class.
-    before = jnp.tril(jnp.ones((len(y), len(y)), bool), k=-1)
-    seen = (before & (y[:, None] == y[None]) & mask[None]).any(axis=1)
-    classes = (mask & ~seen).sum()
-    return jnp.log(jnp.maximum(mask.sum() / jnp.maximum(classes, 1), 1.0).astype(jnp.float32))
+    mask = support.mask.astype(bool)
+    # Sorted, with padding as -1 in front, a class begins wherever the number changes.
+    y = jnp.sort(jnp.where(mask, support.y, -1))
+    classes = jnp.diff(y, prepend=-1) != 0
+    return jnp.log(jnp.maximum(mask.sum() / jnp.maximum(classes.sum(), 1), 1.0))
