@@ -4,10 +4,9 @@ Claim: a recurrent learner trained by policy gradient earns at least 99% of what
   earns in expectation, and more than Thompson sampling, UCB1 and the greedy policy.
 Command: python -m experiments.bandits
 Expected: the table in experiments/acting/RESULTS.md.
-Time: four minutes on 2 CPU cores for 10 pulls; half an hour for 100.
+Time: three minutes on 2 CPU cores.
 
-More:
-  python -m experiments.bandits --arms 10 --pulls 100 --steps 1500 --out DIR
+More, of which nothing is measured yet:
   python -m experiments.bandits --arms 10 --pulls 100 --any-size --out DIR
 """
 
@@ -122,10 +121,8 @@ def judge(problem: Problem, theta: Any, options: Options) -> tuple[list[dict], d
     trials = jax.block_until_ready(act(tasks, keys))
     speed = num_tasks(options) * options.pulls / (time.perf_counter() - begun)
     rewards, weights = {"rl2": np.asarray(trials.rewards)}, {}
-    rng, played = (
-        np.random.default_rng(options.seed),
-        (np.asarray(tasks.means), np.asarray(tasks.noise)),
-    )
+    rng = np.random.default_rng(options.seed)
+    played = np.asarray(tasks.means), np.asarray(tasks.noise)
     for name, index in policies.FIXED.items():
         rewards[name] = policies.rewards_of(index, *played, rng)
     others = jax.vmap(environment.draw)(jax.random.split(tune_key, len(keys) // 4 + 1))
