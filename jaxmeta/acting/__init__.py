@@ -3,11 +3,20 @@
 from jaxmeta.acting._actor_critic import actor_critic, actor_critic_objective
 from jaxmeta.acting._bandits import bernoulli_bandit, gaussian_bandit
 from jaxmeta.acting._environments import Environment, environment_tasks
+from jaxmeta.acting._histories import history_tasks, with_blank_rows
+from jaxmeta.acting._mazes import MOVES, ROOMS, Maze, maze
+from jaxmeta.acting._mdps import MDP, optimal_values, random_mdp
 from jaxmeta.acting._optimum import bernoulli_optimum
+from jaxmeta.acting._planner import ProcessCounts, planner
 from jaxmeta.acting._trials import Trial, play
 
 __all__ = [
+    "MDP",
+    "MOVES",
+    "ROOMS",
     "Environment",
+    "Maze",
+    "ProcessCounts",
     "Trial",
     "actor_critic",
     "actor_critic_objective",
@@ -15,7 +24,13 @@ __all__ = [
     "bernoulli_optimum",
     "environment_tasks",
     "gaussian_bandit",
+    "history_tasks",
+    "maze",
+    "optimal_values",
+    "planner",
     "play",
+    "random_mdp",
+    "with_blank_rows",
 ]
 
 

@@ -116,7 +116,12 @@ def _bandit(
     def expected_reward(state: BanditState, action: Array, params: Bandit) -> Array:
         return params.means[action]
 
-    return Environment(draw, reset, step, _actions, _hints, most_pulls, expected_reward)
+    def best_action(state: BanditState, params: Bandit) -> Array:
+        return jnp.argmax(jnp.where(_actions(params) > 0, params.means, -jnp.inf))
+
+    return Environment(
+        draw, reset, step, _actions, _hints, most_pulls, expected_reward, best_action
+    )
 
 
 def _range(given: int | tuple[int, int]) -> tuple[int, int]:

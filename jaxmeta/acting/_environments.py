@@ -20,6 +20,8 @@ class Environment(NamedTuple):
       num_steps: the most steps of a trial.
       expected_reward: `(state, action, params) -> []`, the mean of what `step` draws, if it is
         known: policy gradients that use it are as unbiased, and less noisy.
+      best_action: `(state, params) -> []`, what the best policy does that knows the task, if that
+        is known: what `history_tasks` teaches.
     """
 
     draw: Callable[[Array], PyTree]
@@ -29,6 +31,7 @@ class Environment(NamedTuple):
     hints: Callable[[PyTree], Array]
     num_steps: int
     expected_reward: Callable[[PyTree, Array, PyTree], Array] | None = None
+    best_action: Callable[[PyTree, PyTree], Array] | None = None
 
 
 def row(obs: Array, reward: Array | float) -> Array:

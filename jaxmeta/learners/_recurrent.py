@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxmeta._absent import with_absent
 from jaxmeta._examples import one_hot_labels, read_support
@@ -20,7 +21,9 @@ class RecurrentMemory(NamedTuple):
     present: Array
 
 
-def recurrent(network: Network, *, ways: int, size: int = 32) -> MetaLearner:
+def recurrent(
+    network: Network, *, ways: int, size: int = 32, exchangeable: bool = True
+) -> MetaLearner:
     """Read the rows one after the other, with one memory a class, all by the same weights.
 
         h_c <- GRU([1[y = c], f, 1[y = c] f, mean of h], h_c)     row by row, f = network(x)
@@ -28,12 +31,15 @@ def recurrent(network: Network, *, ways: int, size: int = 32) -> MetaLearner:
 
     Classes are interchangeable, and rows are not: the last ones may count more. So it is the
     learner of histories: rows are what was seen and done, labels are the actions, and `predict`
-    gives the logits of the next one. Its state goes on where it was (`extend`).
+    gives the logits of the next one. Its state goes on where it was (`extend`). Classes that mean
+    the same in every task, such as directions, are no longer alike with `exchangeable=False`: both
+    networks read which class it is, one-hot, as well.
 
     Args:
       network: `[N, ...] -> [N, F]`; `networks.identity()` for raw features.
       ways: number of classes C.
       size: size H of a memory.
+      exchangeable: whether a class is known by its rows alone.
 
     Returns:
       A learner whose `z` is `[N, C]` logits. A description `[C]`, if the task has one, says which
@@ -60,17 +66,18 @@ def recurrent(network: Network, *, ways: int, size: int = 32) -> MetaLearner:
     """
     check_positive(ways=ways, size=size)
     network = encoder(network, "recurrent")
+    names = np.eye(ways, 0 if exchangeable else ways, dtype=np.float32)
 
     def init(key: Array, task: Task) -> PyTree:
         network_key, gate_key, value_key, hidden_key, out_key = jax.random.split(key, 5)
         params = network.init(network_key, task.support.x)
         features = features_like(network, params, task.support.x).shape[-1]
-        reads = 1 + 2 * features + 2 * size
+        reads = 1 + 2 * features + 2 * size + names.shape[1]
         return {
             "network": params,
             "gates": dense_init(gate_key, reads, 2 * size, gain=1.0),
             "value": dense_init(value_key, reads, size, gain=1.0),
-            "hidden": dense_init(hidden_key, 2 * size + features, size, gain=1.0),
+            "hidden": dense_init(hidden_key, reads - 1 - features, size, gain=1.0),
             "out": dense_init(out_key, size, 1, gain=1e-4),
         }
 
@@ -96,7 +103,9 @@ def recurrent(network: Network, *, ways: int, size: int = 32) -> MetaLearner:
             f, member, real = row
             seen = jnp.broadcast_to(f, (ways, len(f)))
             seen = jnp.concatenate([member[:, None], seen, member[:, None] * seen], axis=1)
-            moved = _gru(theta, jnp.concatenate([seen, _shared(state, w.present)], axis=1), state)
+            moved = _gru(
+                theta, jnp.concatenate([seen, _shared(state, w.present, names)], axis=1), state
+            )
             return jnp.where(real > 0, moved, state), None
 
         state, _ = jax.lax.scan(step, w.state, (features, members, rows.mask))
@@ -104,7 +113,7 @@ def recurrent(network: Network, *, ways: int, size: int = 32) -> MetaLearner:
 
     def predict(theta: PyTree, w: RecurrentMemory, x: Array) -> Array:
         features = network.apply(theta["network"], x)
-        known = jnp.concatenate([w.state, _shared(w.state, w.present)], axis=1)
+        known = jnp.concatenate([w.state, _shared(w.state, w.present, names)], axis=1)
         rows = jnp.broadcast_to(features[:, None], (len(x), ways, features.shape[1]))
         known = jnp.broadcast_to(known, (len(x), *known.shape))
         hidden = dense(theta["hidden"], jnp.concatenate([known, rows], axis=-1))
@@ -114,11 +123,12 @@ def recurrent(network: Network, *, ways: int, size: int = 32) -> MetaLearner:
     return MetaLearner(init, adapt, predict, extend)
 
 
-def _shared(state: Array, present: Array) -> Array:
-    """The mean state of the classes that there are, for each of them `[C, H]`."""
+def _shared(state: Array, present: Array, names: np.ndarray) -> Array:
+    """For each class the mean state of those that there are, and its name."""
     real = present[:, None].astype(state.dtype)
     mean = (state * real).sum(axis=0) / jnp.maximum(real.sum(), 1.0)
-    return jnp.broadcast_to(mean, state.shape)
+    mean = jnp.broadcast_to(mean, state.shape)
+    return jnp.concatenate([mean, jnp.asarray(names, state.dtype)], axis=1)
 
 
 def _gru(theta: PyTree, seen: Array, state: Array) -> Array:
