@@ -9,8 +9,9 @@ import jax.numpy as jnp
 from jaxmeta._absent import with_absent
 from jaxmeta._examples import mean_of, one_hot_labels, read_support
 from jaxmeta._precision import as_one_dtype, wide
+from jaxmeta._tree import Variables
 from jaxmeta._validation import check_positive
-from jaxmeta.learners._prototypes import class_means
+from jaxmeta.learners._prototypes import Prototypes, class_means, more_means
 from jaxmeta.networks._core import encoder, features_like, unit_rms
 from jaxmeta.networks._mlp import dense, dense_init, mlp, mlp_apply
 from jaxmeta.types import Array, Examples, MetaLearner, Network, PyTree, Task
@@ -19,18 +20,31 @@ Layer = dict[str, Array]
 
 
 class EmittedMLP(NamedTuple):
-    """`w` of a hypernetwork: `layers` of a perceptron, and which outputs are in use `[C]`."""
+    """`w` of a hypernetwork: a perceptron.
+
+    Attributes:
+      layers: of each layer `kernel [in, out]` and `bias [out]`.
+      present: which outputs are in use, bool `[C]`.
+      read: what it was emitted from, for `extend`; it is no parameter. None for one that is not
+        extendable.
+    """
 
     layers: tuple[Layer, ...]
     present: Array
+    read: Variables | None = None
 
 
-class _Context(NamedTuple):
-    """What the meta-net has read: of the task `[E]`, and of each class `[C, E]` where it can."""
+class _Read(NamedTuple):
+    """What the meta-net has read.
 
-    task: Array
-    classes: Array | None
-    present: Array
+    Attributes:
+      rows: means of phi over the rows of each class `[C, E]`, and their numbers; in regression over
+        all rows, as of one class. None if it reads no rows.
+      description: what it made of the description `[E]`; None if it reads none.
+    """
+
+    rows: Prototypes | None
+    description: Array | None
 
 
 def hypernet(
@@ -41,6 +55,7 @@ def hypernet(
     source: Literal["support", "description", "both"] = "support",
     rank: int | None = None,
     context_size: int = 64,
+    extendable: bool = False,
 ) -> MetaLearner:
     """Emit all weights of a small perceptron from the support set, a description, or both.
 
@@ -60,13 +75,16 @@ def hypernet(
       rank: None emits each kernel `[in, out]` entry by entry; a number emits the factors of a
         kernel of that rank.
       context_size: size E of a context.
+      extendable: whether further rows can join `w` (`extend`), which is then emitted anew. `w`
+        carries the means that it was emitted from, as constants: no parameters, and in no density.
 
     Returns:
       A learner whose `z` is `[N, out_size]`; `adapt` needs `description=` if it reads one.
 
     Raises:
-      ValueError: for another `source`, or a network normalised by batch statistics (wrap it in
-        `networks.transductive`); in `adapt`, if the task has more classes than `out_size`.
+      ValueError: for another `source`, one that reads no rows if it is to be extendable, or a
+        network normalised by batch statistics (wrap it in `networks.transductive`); in `adapt`, if
+        the task has more classes than `out_size`.
 
     Example:
       >>> import jax
@@ -87,6 +105,8 @@ def hypernet(
         raise ValueError(
             f"hypernet reads 'support', 'description' or 'both', got source={source!r}."
         )
+    if extendable and source == "description":
+        raise ValueError("A hypernet that reads a description alone cannot be extended by rows.")
     network = encoder(network, "hypernet")
     phi, describe = (mlp([2 * context_size, context_size]) for _ in range(2))
     reads_support, reads_description = source != "description", source != "support"
@@ -112,41 +132,54 @@ def hypernet(
         ]
         return theta
 
-    def read(theta: PyTree, support: Examples, description: PyTree, key: Array | None) -> _Context:
-        task, classes, present = [], None, jnp.ones(out_size, bool)
-        if reads_support:
-            features = features_of(theta, support.x, key)
-            rows = phi.apply(theta["phi"], _rows(features, support.y))
-            if support.y.ndim == 1:
-                means = class_means(rows, one_hot_labels(support, out_size))
-                classes, present = means.means, means.present
-                task.append(mean_of(classes, present))
-            else:
-                task.append(mean_of(rows, support.mask.astype(bool)))
-        if reads_description:
-            task.append(describe.apply(theta["describe"], _vector(description))[0])
-        return _Context(unit_rms(jnp.concatenate(task)), classes, present)
+    def read_rows(theta: PyTree, rows: Examples, key: Array | None = None) -> tuple[Array, Array]:
+        """What phi makes of each row, and the members `[S, C]` of each class; of all in regression."""
+        values = phi.apply(theta["phi"], _rows(features_of(theta, rows.x, key), rows.y))
+        if rows.y.ndim == 1:
+            return values, one_hot_labels(rows, out_size)
+        return values, rows.mask.astype(bool)[:, None]
+
+    def emit(theta: PyTree, read: _Read, by_class: bool) -> EmittedMLP:
+        task, present = [], jnp.ones(out_size, bool)
+        if read.rows is not None:
+            present = read.rows.present if by_class else present
+            task.append(mean_of(read.rows.means, present) if by_class else read.rows.means[0])
+        if read.description is not None:
+            task.append(read.description)
+        context = unit_rms(jnp.concatenate(task))
+        *inner, last = theta["emit"]
+        layers = [_emit(emitter, context) for emitter in inner]
+        if by_class:
+            shared = jnp.broadcast_to(context, (out_size, len(context)))
+            contexts = jnp.concatenate([shared, unit_rms(read.rows.means)], axis=-1)
+            layers.append(_emit_columns(last, jnp.where(present[:, None], contexts, 0.0)))
+        else:
+            layers.append(_emit(last, context))
+        known = Variables({"value": read}, constants={"value"}) if extendable else None
+        return EmittedMLP(tuple(layers), present, known)
 
     def adapt(
         theta: PyTree, support: Examples, *, description: PyTree = None, key: Array | None = None
     ) -> EmittedMLP:
         support = read_support(support, out_size, network)
-        context = read(theta, support, description, key)
-        *inner, last = theta["emit"]
-        layers = [_emit(emitter, context.task) for emitter in inner]
-        if context.classes is None:
-            layers.append(_emit(last, context.task))
-        else:
-            task = jnp.broadcast_to(context.task, (out_size, len(context.task)))
-            contexts = jnp.concatenate([task, unit_rms(context.classes)], axis=-1)
-            layers.append(_emit_columns(last, jnp.where(context.present[:, None], contexts, 0.0)))
-        return EmittedMLP(tuple(layers), context.present)
+        rows = text = None
+        if reads_support:
+            rows = class_means(*read_rows(theta, support, key))
+        if reads_description:
+            text = describe.apply(theta["describe"], _vector(description))[0]
+        return emit(theta, _Read(rows, text), reads_support and support.y.ndim == 1)
+
+    def extend(theta: PyTree, w: EmittedMLP, examples: Examples) -> EmittedMLP:
+        rows = read_support(examples, out_size, network, may_be_empty=True)
+        read = w.read["value"]  # pyrefly: ignore
+        read = read._replace(rows=more_means(read.rows, *read_rows(theta, rows)))
+        return emit(theta, read, rows.y.ndim == 1)
 
     def predict(theta: PyTree, w: EmittedMLP, x: Array) -> Array:
         z = mlp_apply(w.layers, features_of(theta, x))
         return with_absent(z, w.present)
 
-    return MetaLearner(init, adapt, predict)
+    return MetaLearner(init, adapt, predict, extend if extendable else None)
 
 
 def _rows(features: Array, y: Array) -> Array:

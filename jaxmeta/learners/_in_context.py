@@ -9,6 +9,7 @@ from jaxmeta._absent import with_absent
 from jaxmeta._examples import one_hot_labels, read_support
 from jaxmeta._precision import wide
 from jaxmeta._validation import check_positive
+from jaxmeta.learners._buffer import WhenFull, buffered
 from jaxmeta.learners._prototypes import Prototypes, class_means
 from jaxmeta.learners._similarity import unit_rows
 from jaxmeta.networks._attention import attend
@@ -38,6 +39,20 @@ class EncodedContext(NamedTuple):
     classes: Prototypes | None
 
 
+class ContextRows(NamedTuple):
+    """The support rows before the first layer; `w` with a capacity, in a buffer.
+
+    Attributes:
+      tokens: embedded rows, with their targets in regression, `[S, E]`.
+      members: which class each row belongs to, bool `[S, C]`; None in regression.
+      mask: which rows are real, bool `[S]`.
+    """
+
+    tokens: Array
+    members: Array | None
+    mask: Array
+
+
 def in_context(
     network: Network,
     *,
@@ -46,6 +61,8 @@ def in_context(
     num_heads: int = 4,
     scale: float = 10.0,
     ways: int | None = None,
+    capacity: int | None = None,
+    when_full: WhenFull = "refuse",
 ) -> MetaLearner:
     """A transformer over the support set, fitted in advance to a prior over tasks.
 
@@ -67,13 +84,19 @@ def in_context(
       num_heads: heads H, which divide E.
       scale: where the learned scale of the read-out starts, in classification.
       ways: static number of columns of the logits; by default the number of support rows.
+      capacity: remember in a buffer of so many rows, which further rows can join (`extend`); they
+        may be none at first, and for classes `ways` has to be given. The layers, in which rows see
+        each other, are then computed by `predict`. None for as many as there are.
+      when_full: of the buffer: `"forget"` puts a row too many in the place of the oldest;
+        `"refuse"` raises ValueError, or inside `jax.jit`, where it cannot, makes every z NaN.
 
     Returns:
       A learner whose `z` is `[N, C]` logits, or `[N, D]` for targets `y [S, D]`.
 
     Raises:
-      ValueError: if the heads do not divide `size`, or for a network normalised by batch statistics
-        (wrap it in `networks.transductive`).
+      ValueError: if the heads do not divide `size`, for another `when_full`, or for a network
+        normalised by batch statistics (wrap it in `networks.transductive`); in `adapt` and
+        `extend`, for more rows than the capacity.
 
     Example:
       >>> import jax
@@ -114,19 +137,20 @@ def in_context(
     def embed(theta: PyTree, x: Array, key: Array | None = None) -> Array:
         return dense(theta["embed"], network.apply(theta["network"], x, key=key))
 
-    def adapt(
+    def read(
         theta: PyTree, support: Examples, *, description: PyTree = None, key: Array | None = None
-    ) -> EncodedContext:
+    ) -> ContextRows:
         del description
-        support = read_support(support, ways, network)
+        support = read_support(support, ways, network, may_be_empty=capacity is not None)
         mask = support.mask.astype(bool)
         tokens = jnp.where(mask[:, None], embed(theta, support.x, key), 0.0)
         if support.y.ndim == 1:
-            members = one_hot_labels(support, ways)
-            alike = members @ members.T
-        else:
-            members, alike = None, None
-            tokens = tokens + dense(theta["target"], wide(support.y))
+            return ContextRows(tokens, one_hot_labels(support, ways) > 0, mask)
+        return ContextRows(tokens + dense(theta["target"], wide(support.y)), None, mask)
+
+    def encode(theta: PyTree, rows: ContextRows) -> EncodedContext:
+        tokens, members, mask = rows
+        alike = None if members is None else members.astype(float) @ members.T.astype(float)
         memories = []
         for layer in theta["layers"]:
             memories.append(_remember(layer, tokens, mask))
@@ -134,6 +158,11 @@ def in_context(
         if members is None:
             return EncodedContext(tuple(memories), mask, None)
         return EncodedContext(tuple(memories), mask, class_means(unit_rows(tokens), members))
+
+    def adapt(
+        theta: PyTree, support: Examples, *, description: PyTree = None, key: Array | None = None
+    ) -> EncodedContext:
+        return encode(theta, read(theta, support, description=description, key=key))
 
     def predict(theta: PyTree, w: EncodedContext, x: Array) -> Array:
         tokens = embed(theta, x)
@@ -144,7 +173,12 @@ def in_context(
         z = jnp.exp(theta["log_scale"]) * unit_rows(tokens) @ w.classes.means.T
         return with_absent(z, w.classes.present)
 
-    return MetaLearner(init, adapt, predict)
+    def encode_and_predict(theta: PyTree, w: ContextRows, x: Array) -> Array:
+        return predict(theta, encode(theta, w), x)
+
+    at_once, by_rows = (adapt, predict), (read, encode_and_predict)
+    learner = MetaLearner(init, *(at_once if capacity is None else by_rows))
+    return buffered(learner, capacity, when_full, ways)
 
 
 def _layer_init(key: Array, size: int, num_heads: int, num_layers: int) -> PyTree:

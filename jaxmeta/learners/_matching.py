@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxmeta import sparsity
 from jaxmeta._absent import with_absent
 from jaxmeta._examples import one_hot_labels, read_support
+from jaxmeta.learners._buffer import WhenFull, buffered
 from jaxmeta.learners._similarity import SupportMemory, logsumexp_by_class, unit_rows
 from jaxmeta.networks._core import encoder, features_like
 from jaxmeta.networks._recurrent import lstm, lstm_init, masked_scan
@@ -22,6 +23,8 @@ def matching(
     scale: float = 10.0,
     attention: Literal["softmax", "sparsemax"] = "softmax",
     ways: int | None = None,
+    capacity: int | None = None,
+    when_full: WhenFull = "refuse",
 ) -> MetaLearner:
     """Classify by cosine attention over the embedded support set.
 
@@ -40,10 +43,15 @@ def matching(
       attention: `"sparsemax"` gives most support rows no attention at all. A class without any
         gets a logit of log 0.001, and no gradient.
       ways: static number of columns of the logits; by default the number of support rows.
+      capacity: remember in a buffer of so many rows, which further rows can join (`extend`); they
+        may be none at first, and `ways` has to be given. None for as many as there are.
+      when_full: of the buffer: `"forget"` puts a row too many in the place of the oldest;
+        `"refuse"` raises ValueError, or inside `jax.jit`, where it cannot, makes every z NaN.
 
     Raises:
-      ValueError: for another `attention`, or a network normalised by batch statistics (wrap it in
-        `networks.transductive`).
+      ValueError: for another `attention` or `when_full`, a capacity with `full_context`, or a
+        network normalised by batch statistics (wrap it in `networks.transductive`); in `adapt`
+        and `extend`, for more rows than the capacity.
 
     Example:
       >>> import jax
@@ -61,6 +69,8 @@ def matching(
     """
     if attention not in ("softmax", "sparsemax"):
         raise ValueError(f"matching attends by 'softmax' or 'sparsemax', got {attention!r}.")
+    if full_context and capacity is not None:
+        raise ValueError("With full_context a row changes what others say: it has no capacity.")
     network = encoder(network, "matching")
 
     def init(key: Array, task: Task) -> PyTree:
@@ -79,7 +89,9 @@ def matching(
         theta: PyTree, support: Examples, *, description: PyTree = None, key: Array | None = None
     ) -> SupportMemory:
         del description
-        support = read_support(support, ways, network, classes_for="matching")
+        support = read_support(
+            support, ways, network, classes_for="matching", may_be_empty=capacity is not None
+        )
         embeddings = network.apply(theta["network"], support.x, key=key)
         if full_context:
             embeddings = _in_context(theta, unit_rows(embeddings), support.mask)
@@ -96,7 +108,7 @@ def matching(
         z = logsumexp_by_class(scores, w.members)
         return with_absent(z, w.members.any(axis=0))
 
-    return MetaLearner(init, adapt, predict)
+    return buffered(MetaLearner(init, adapt, predict), capacity, when_full, ways)
 
 
 _LEAST_SHARE = 1e-3

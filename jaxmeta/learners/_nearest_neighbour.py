@@ -3,21 +3,34 @@
 from jaxmeta._absent import with_absent
 from jaxmeta._examples import one_hot_labels, read_support
 from jaxmeta._validation import check_inputs
+from jaxmeta.learners._buffer import WhenFull, buffered
 from jaxmeta.learners._similarity import SupportMemory, closeness, max_by_class
 from jaxmeta.networks._core import rows_of
 from jaxmeta.types import Array, Examples, MetaLearner, PyTree, Task
 
 
-def nearest_neighbour(*, ways: int | None = None) -> MetaLearner:
+def nearest_neighbour(
+    *,
+    ways: int | None = None,
+    capacity: int | None = None,
+    when_full: WhenFull = "refuse",
+) -> MetaLearner:
     """Classify by the nearest support row, in Euclidean distance between inputs.
 
         z_c = -min of |x - x_i|^2 over the support rows of class c
 
     Args:
       ways: static number of columns of the logits; by default the number of support rows.
+      capacity: remember in a buffer of so many rows, which further rows can join (`extend`); they
+        may be none at first, and `ways` has to be given. None for as many as there are.
+      when_full: of the buffer: `"forget"` puts a row too many in the place of the oldest;
+        `"refuse"` raises ValueError, or inside `jax.jit`, where it cannot, makes every z NaN.
 
     Returns:
       A learner whose `z` is `[N, C]` logits. It learns nothing: its theta is empty.
+
+    Raises:
+      ValueError: for another `when_full`; in `adapt` and `extend`, for more rows than the capacity.
 
     Example:
       >>> import jax
@@ -38,7 +51,10 @@ def nearest_neighbour(*, ways: int | None = None) -> MetaLearner:
         theta: PyTree, support: Examples, *, description: PyTree = None, key: Array | None = None
     ) -> SupportMemory:
         del theta, description, key
-        support = read_support(support, ways, classes_for="nearest_neighbour")
+        may_be_empty = capacity is not None
+        support = read_support(
+            support, ways, classes_for="nearest_neighbour", may_be_empty=may_be_empty
+        )
         return SupportMemory(rows_of(support.x), one_hot_labels(support, ways) > 0)
 
     def predict(theta: PyTree, w: SupportMemory, x: Array) -> Array:
@@ -47,4 +63,4 @@ def nearest_neighbour(*, ways: int | None = None) -> MetaLearner:
         near = closeness(rows_of(x), w.embeddings, w.members.any(axis=1))
         return with_absent(max_by_class(near, w.members), w.members.any(axis=0))
 
-    return MetaLearner(init, adapt, predict)
+    return buffered(MetaLearner(init, adapt, predict), capacity, when_full, ways)
