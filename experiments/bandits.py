@@ -25,19 +25,20 @@ from experiments.acting import plots, policies
 from experiments.acting.actors import (
     Actor,
     Outer,
+    Trained,
     as_table,
     by_policy_gradient,
     by_supervision,
     row_of,
     train,
     trials_of,
+    write,
 )
-from experiments.common.command_line import as_settings, flag, in_a_sentence, parse
-from experiments.common.documents import report
+from experiments.common.command_line import flag, in_a_sentence, parse
 from experiments.common.placement import Devices, device_flags, start
 from experiments.common.run import begin
 from experiments.common.training_loop import cache_compilations
-from jaxmeta import checkpoint, learners, networks, sparsity
+from jaxmeta import learners, networks, sparsity
 from jaxmeta.acting import Environment, Trial, bernoulli_bandit, bernoulli_optimum
 
 Name = Literal["rl2", "dpt"]
@@ -55,7 +56,7 @@ class Options:
         None, f"default: rl2, and dpt of {FEW_PULLS} pulls at most"
     )
     any_size: bool = flag(False, "train one theta for 2 arms up to --arms, 5 pulls up to --pulls")
-    outer: Outer = flag(Outer(), "outer loop; 600 steps, of more than 20 pulls 1,800")
+    outer: Outer = flag(Outer(), "outer loop; by default rl2 600 steps, others 1,800")
     size: int = flag(32, "of the memory of an arm")
     eval_tasks: int | None = flag(None, "bandits to judge on; default: 2 million pulls' worth")
     seed: int = 0
@@ -68,11 +69,9 @@ class Options:
 def with_defaults(options: Options) -> Options:
     """The options with what depends on the number of pulls."""
     few = options.pulls <= FEW_PULLS
-    steps = options.outer.steps if options.outer.steps is not None else 600 if few else 1800
     return dataclasses.replace(
         options,
         learner=options.learner or (("rl2", "dpt") if few else ("rl2",)),
-        outer=dataclasses.replace(options.outer, steps=steps),
         eval_tasks=options.eval_tasks or max(1000, 2_000_000 // options.pulls),
     )
 
@@ -86,15 +85,17 @@ def environments(options: Options) -> tuple[Environment, Environment]:
     return bernoulli_bandit((least[0], options.arms), (least[1], options.pulls)), test
 
 
-def actor_of(name: str, environment: Environment, options: Options) -> Actor:
-    """A learner and what it is trained on."""
+def actor_of(name: str, environment: Environment, options: Options) -> tuple[Actor, Outer]:
+    """A learner and what it is trained on, and the flags of its outer loop."""
+    few = options.pulls <= FEW_PULLS and not options.any_size
+    outer = options.outer.of(600 if few and name == "rl2" else 1800)
     if name == "rl2":
         learner = learners.recurrent(networks.identity(), ways=options.arms, size=options.size)
-        return by_policy_gradient(learner, environment, options.outer)
+        return by_policy_gradient(learner, environment, outer), outer
     learner = learners.in_context(
         networks.identity(), size=32, ways=options.arms, capacity=options.arms + options.pulls
     )
-    return by_supervision(learner, environment, options.outer)
+    return by_supervision(learner, environment, outer), outer
 
 
 class Judged(NamedTuple):
@@ -106,17 +107,17 @@ class Judged(NamedTuple):
     tasks: Any
 
 
-def judge(thetas: dict[str, tuple[Actor, Any]], test: Environment, options: Options) -> Judged:
+def judge(trained: dict[str, Trained], test: Environment, options: Options) -> Judged:
     """All policies on the same bandits, with the same luck."""
     assert options.eval_tasks is not None
     task_key, play_key, tune_key = jax.random.split(jax.random.key(options.seed + 1), 3)
     tasks = jax.vmap(test.draw)(jax.random.split(task_key, options.eval_tasks))
     found, known, trials = {}, {}, {}
-    for name, (actor, theta) in thetas.items():
+    for name, each in trained.items():
         # A transformer reads the whole history before each pull.
         many = options.eval_tasks if name == "rl2" else min(options.eval_tasks, 20_000)
         part = jax.tree.map(lambda leaf, many=many: leaf[:many], tasks)
-        trials[name], speed = trials_of(actor, test, theta, part, play_key)
+        trials[name], speed = trials_of(each, test, part, play_key)
         found[name] = np.asarray(trials[name].rewards)
         density = float(sparsity.density(trials[name].w))
         known[name] = {"steps_per_second": speed, "density": density}
@@ -189,31 +190,16 @@ def main(arguments: list[str] | None = None) -> int:
     options = with_defaults(options)
     environment, test = environments(options)
     sizes = {name: getattr(options, name) for name in ("arms", "pulls", "any_size", "size")}
-    trained, seconds = {}, {}
     assert options.learner is not None
-    for name in options.learner:
-        actor = actor_of(name, environment, options)
-        theta, seconds[name] = train(
-            name,
-            actor,
-            options.outer,
-            config=sizes,
-            seed=options.seed,
-            out=options.out,
-            go_on=options.resume,
-            placement=placement,
-        )
-        trained[name] = actor, theta
+    trained: dict[str, Trained] = {
+        name: train(name, *actor_of(name, environment, options), options, placement, **sizes)
+        for name in options.learner
+    }
     if jax.process_index() == 0:
         judged = judge(trained, test, options)
         rows = rows_of(judged, options)
-        for row in rows:
-            row |= {"seconds": seconds[row["name"]]} if row["name"] in seconds else {}
         draw(judged, options)
-        document = {"config": as_settings(options), "results": rows}
-        document["versions"] = checkpoint.versions()
-        text = as_text(rows, options)
-        report(document, text, path=options.out / "result.json", as_json=options.json)
+        write(rows, trained, as_text(rows, options), options)
     placement.wait()
     return 0
 

@@ -1,4 +1,4 @@
-"""Three outer steps of four learners on several devices, in a process of its own.
+"""Three outer steps of five learners on several devices, in a process of its own.
 
     python parallel_worker.py none|pmap|shard OUT.npz [COORDINATOR NUM_PROCESSES PROCESS_ID]
 
@@ -13,6 +13,7 @@ import numpy as np
 import optax
 
 from jaxmeta import (
+    acting,
     evaluate,
     learners,
     losses,
@@ -34,6 +35,7 @@ LEARNERS = {
     "hypernetwork": learners.hypernet(NET, out_size=2, hidden=()),
 }
 COLLECTIVES = ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter")
+BANDIT = acting.bernoulli_bandit(arms=2, pulls=4)
 SAMPLER = tasks.two_tasks(shots=4, queries=3, features=2)
 NUM_TASKS = 16
 
@@ -43,8 +45,15 @@ def main(kind, out, *distributed):
         coordinator, *counts = distributed
         jax.distributed.initialize(coordinator, *map(int, counts))
     results = {}
-    for name, learner in LEARNERS.items():
-        results |= {f"{name}/{key}": value for key, value in run(kind, learner).items()}
+    jobs = {
+        name: (learner, meta_objective(learner, losses.cross_entropy), SAMPLER)
+        for name, learner in LEARNERS.items()
+    }
+    actor = acting.actor_critic(learners.recurrent(networks.identity(), ways=2, size=4), BANDIT)
+    objective = acting.actor_critic_objective(actor, BANDIT)
+    jobs["policy gradient"] = actor, objective, acting.environment_tasks(BANDIT)
+    for name, job in jobs.items():
+        results |= {f"{name}/{key}": value for key, value in run(kind, *job).items()}
     results |= {f"masked/{key}": value for key, value in run_masked(kind).items()}
     mesh = None if kind == "none" else parallel.task_mesh()
     learner = LEARNERS["gradient"]
@@ -93,15 +102,14 @@ def collectives(lowered):
     return {name: len(re.findall(rf" {name}(?:-start)?\(", program)) for name in COLLECTIVES}
 
 
-def run(kind, learner):
+def run(kind, learner, loss_fn, sampler):
     tx = optax.sgd(0.1)  # Adam would hide a gradient that is too large by a factor
-    loss_fn = meta_objective(learner, losses.cross_entropy)
     step = make_step(loss_fn, tx)
     # Two chunks of tasks on each device, sampled there.
     chunked = make_step(loss_fn, tx, tasks_per_chunk=1 if kind == "pmap" else 2)
-    loop = scan_steps(chunked, SAMPLER, num_steps=2, tasks_per_step=NUM_TASKS)
-    state = training.init(learner, tx, jax.random.key(0), SAMPLER(jax.random.key(0)))
-    batch = sample_tasks(SAMPLER, jax.random.key(5), NUM_TASKS)
+    loop = scan_steps(chunked, sampler, num_steps=2, tasks_per_step=NUM_TASKS)
+    state = training.init(learner, tx, jax.random.key(0), sampler(jax.random.key(0)))
+    batch = sample_tasks(sampler, jax.random.key(5), NUM_TASKS)
     found = {}
     if kind == "none":
         step, loop = jax.jit(step), jax.jit(loop)

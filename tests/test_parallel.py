@@ -23,7 +23,7 @@ from jaxmeta import (
 )
 
 WORKER = Path(__file__).with_name("parallel_worker.py")
-LEARNERS = ("metric", "gradient", "closed form", "hypernetwork")
+LEARNERS = ("metric", "gradient", "closed form", "hypernetwork", "policy gradient")
 
 
 def start(num_devices, *arguments):

@@ -2,21 +2,21 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
 import optax
 
-from experiments.common.command_line import flag
-from experiments.common.documents import as_percent, plus_minus, table
+from experiments.common.command_line import as_settings, flag
+from experiments.common.documents import as_percent, plus_minus, report, table
 from experiments.common.placement import Placement
 from experiments.common.run import Training, run
 from experiments.common.training_loop import skip_faults
-from jaxmeta import MetaLearner, losses, meta_objective, sparsity
+from jaxmeta import MetaLearner, checkpoint, losses, meta_objective, sparsity
 from jaxmeta.acting import (
     Environment,
     Trial,
@@ -40,6 +40,10 @@ class Outer:
     learning_rate: float = 3e-3
     eta: float = flag(0.0, "weight of the L1 penalty on what is remembered")
 
+    def of(self, steps: int) -> "Outer":
+        """The flags, with so many outer steps if their number was not given."""
+        return self if self.steps is not None else replace(self, steps=steps)
+
 
 class Actor(NamedTuple):
     """A learner that acts, and what it is trained on."""
@@ -50,13 +54,56 @@ class Actor(NamedTuple):
     greedy: bool
 
 
+class Trained(NamedTuple):
+    """A learner with its theta, and the seconds that its training took."""
+
+    actor: Actor
+    theta: Any
+    seconds: float
+
+
+class Settings(Protocol):
+    """What all experiments with learners that act have among their options."""
+
+    @property
+    def seed(self) -> int:
+        """Of everything."""
+        ...
+
+    @property
+    def out(self) -> Path:
+        """The folder of the run."""
+        ...
+
+    @property
+    def resume(self) -> bool:
+        """Whether to go on from the newest states in it."""
+        ...
+
+    @property
+    def json(self) -> bool:
+        """Whether to print JSON."""
+        ...
+
+
 def by_policy_gradient(
-    learner: MetaLearner, environment: Environment, outer: Outer, *, decay: float = 0.95
+    learner: MetaLearner,
+    environment: Environment,
+    outer: Outer,
+    *,
+    decay: float = 0.95,
+    entropy: float = 0.02,
 ) -> Actor:
     """Trained on the return of its own trials; judged by its likeliest actions."""
     both = actor_critic(learner, environment)
     loss_fn = actor_critic_objective(
-        both, environment, sparsity.l1, eta=outer.eta, num_steps=outer.steps, decay=decay
+        both,
+        environment,
+        sparsity.l1,
+        eta=outer.eta,
+        entropy=entropy,
+        num_steps=outer.steps,
+        decay=decay,
     )
     return Actor(both, loss_fn, environment_tasks(environment), greedy=True)
 
@@ -72,24 +119,19 @@ def train(
     name: str,
     actor: Actor,
     outer: Outer,
-    *,
-    config: Mapping[str, Any],
-    seed: int,
-    out: Path,
-    go_on: bool,
+    options: Settings,
     placement: Placement,
-) -> tuple[Any, float]:
-    """theta, and the seconds that its training took; every log point ends one compiled call.
+    **config: Any,
+) -> Trained:
+    """Train a learner; from one log point to the next is one compiled call.
 
     Args:
       name: of the learner.
       actor: what is trained.
       outer: the flags of the outer loop, its steps included.
-      config: further settings that the states are stored with.
-      seed: of theta and of all tasks.
-      out: folder of the run.
-      go_on: from the newest state in it.
+      options: of the experiment.
       placement: the devices.
+      **config: further settings that the states are stored with.
     """
     assert outer.steps is not None
     steps = max(2, outer.steps)
@@ -98,23 +140,35 @@ def train(
     state, seconds = run(
         Training(actor.learner, actor.loss_fn, actor.sampler, tx),
         name=name,
-        config=dict(config) | asdict(outer) | {"seed": seed},
-        seed=seed,
+        config=config | asdict(outer) | {"seed": options.seed},
+        seed=options.seed,
         num_steps=outer.steps,
         tasks_per_step=outer.tasks_per_step,
-        out=out,
-        go_on=go_on,
+        out=options.out,
+        go_on=options.resume,
         placement=placement,
         tasks_per_chunk=outer.tasks_per_step,
     )
-    return state.theta, seconds
+    return Trained(actor, state.theta, seconds)
+
+
+def write(
+    rows: list[dict[str, Any]], trained: Mapping[str, Trained], text: str, options: Settings
+) -> None:
+    """Write result.json, and print it or the text."""
+    for row in rows:
+        if row["name"] in trained:
+            row["seconds"] = trained[row["name"]].seconds
+    document = {"config": as_settings(options), "results": rows, "versions": checkpoint.versions()}
+    report(document, text, path=options.out / "result.json", as_json=options.json)
 
 
 def trials_of(
-    actor: Actor, environment: Environment, theta: Any, tasks: Any, key: jax.Array
+    trained: Trained, environment: Environment, tasks: Any, key: jax.Array
 ) -> tuple[Trial, float]:
     """A trial of each task, and how many steps of the environment a second that takes."""
     keys = jax.random.split(key, len(jax.tree.leaves(tasks)[0]))
+    actor, theta, _ = trained
     act = jax.jit(jax.vmap(partial(play, actor.learner, environment, theta, greedy=actor.greedy)))
     act = act.lower(tasks, keys).compile()
     begun = time.perf_counter()

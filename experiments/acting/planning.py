@@ -163,25 +163,25 @@ def rewards_of(
       every_step: plan before every step, not before every episode alone.
     """
     (num, steps), rows = processes.draws.shape, np.arange(len(processes.draws))
-    size, horizon = processes.means.shape[1:], processes.horizon
-    counts = Counts(*(np.zeros((num, *each)) for each in ((*size, size[0]), size, size)), 0)
+    states, actions = processes.means.shape[1:]
+    horizon, cells = processes.horizon, (num, states, actions)
+    counts = Counts(np.zeros((*cells, states)), np.zeros(cells), np.zeros(cells), 0)
     ladder, earned = processes.chances.cumsum(axis=-1), []
+    where, plan = np.zeros(num, int), np.zeros((0, num, states), int)
     for n in range(steps):
-        time = n % horizon
-        if time == 0:
+        left = horizon - n % horizon
+        if left == horizon:
             where = np.zeros(num, int)
-        if believe is not None and (every_step or time == 0):
-            plan = best_actions(believe(rng, counts), horizon - time if every_step else horizon)
-        if believe is None:
-            action = rng.integers(size[1], size=num)
-        else:
-            action = plan[horizon - time, rows, where]
+        if believe is not None and (every_step or left == horizon):
+            plan = best_actions(believe(rng, counts), left)
+        random = rng.integers(actions, size=num) if believe is None else None
+        action = plan[left, rows, where] if random is None else random
         reward = processes.means[rows, where, action] + processes.noise[:, n]
         after = (processes.draws[:, n, None] > ladder[rows, where, action]).sum(axis=1)
-        after = np.minimum(after, size[0] - 1)
+        after = np.minimum(after, states - 1)
         counts.rewards[rows, where, action] += reward
         counts.visits[rows, where, action] += 1.0
-        if time + 1 < horizon:
+        if left > 1:
             counts.transitions[rows, where, action, after] += 1.0
         counts, where = counts._replace(steps=n + 1), after
         earned.append(reward)

@@ -3,6 +3,7 @@
 from jaxmeta.acting._actor_critic import actor_critic, actor_critic_objective
 from jaxmeta.acting._bandits import bernoulli_bandit, gaussian_bandit
 from jaxmeta.acting._environments import Environment, environment_tasks
+from jaxmeta.acting._gymnax import from_gymnax
 from jaxmeta.acting._histories import history_tasks, with_blank_rows
 from jaxmeta.acting._mazes import MOVES, ROOMS, Maze, maze
 from jaxmeta.acting._mdps import MDP, optimal_values, random_mdp
@@ -23,6 +24,7 @@ __all__ = [
     "bernoulli_bandit",
     "bernoulli_optimum",
     "environment_tasks",
+    "from_gymnax",
     "gaussian_bandit",
     "history_tasks",
     "maze",

@@ -1,5 +1,7 @@
 """Histories as support sets: what a learner is taught that predicts the best action from them."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -48,7 +50,7 @@ def history_tasks(environment: Environment) -> Sampler:
         end = jax.random.randint(end_key, (), 0, environment.num_steps)
         obs, state = environment.reset(reset_key, params)
 
-        def step(carry: PyTree, each: tuple[Array, Array]) -> tuple[PyTree, tuple[Array, Array]]:
+        def step(carry: Any, each: tuple[Array, Array]) -> tuple[Any, Any]:
             (obs, state, going), (n, key) = carry, each
             act_key, step_key = jax.random.split(key)
             action = jax.random.categorical(act_key, jnp.log(chances)).astype(jnp.int32)

@@ -12,15 +12,17 @@ from jaxmeta.acting._environments import Environment
 from jaxmeta.types import Array
 
 ROOMS = (
-    "...#...",
-    ".#.#.#.",
-    ".#...#.",
-    ".##.##.",
-    ".......",
-    ".#.#.#.",
-    "...#...",
+    "....#....",
+    ".##.#.##.",
+    ".#..#..#.",
+    ".#.###.#.",
+    ".........",
+    ".#.###.#.",
+    ".#..#..#.",
+    ".##.#.##.",
+    "....#....",
 )
-"""A maze of 36 cells, `#` being walls."""
+"""Four rooms and a hall, 53 cells, `#` being walls."""
 
 MOVES = ((-1, 0), (1, 0), (0, -1), (0, 1))
 """The actions: up, down, left, right."""

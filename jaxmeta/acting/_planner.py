@@ -95,7 +95,7 @@ def planner(
             "log_strength": jnp.zeros(()),
             "log_alpha": jnp.zeros(()),
         }
-        return prior | {"log_scale": jnp.log(jnp.float32(3.0)), "bonus": [*inner, last]}
+        return prior | {"log_scale": jnp.log(jnp.float32(10.0)), "bonus": [*inner, last]}
 
     def adapt(
         theta: PyTree, support: Examples, *, description: PyTree = None, key: Array | None = None
