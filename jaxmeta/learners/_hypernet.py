@@ -140,24 +140,9 @@ def hypernet(
         return Prototypes(mean_of(values, real)[None], real.sum(dtype=jnp.int32)[None])
 
     def emit(theta: PyTree, read: _Read, by_class: bool) -> EmittedMLP:
-        task, classes, present = [], None, jnp.ones(out_size, bool)
-        if read.rows is not None:
-            if by_class:
-                classes, present = read.rows.means, read.rows.present
-            task.append(read.rows.means[0] if classes is None else mean_of(classes, present))
-        if read.description is not None:
-            task.append(read.description)
-        context = unit_rms(jnp.concatenate(task))
-        *inner, last = theta["emit"]
-        layers = [_emit(emitter, context) for emitter in inner]
-        if classes is None:
-            layers.append(_emit(last, context))
-        else:
-            shared = jnp.broadcast_to(context, (out_size, len(context)))
-            contexts = jnp.concatenate([shared, unit_rms(classes)], axis=-1)
-            layers.append(_emit_columns(last, jnp.where(present[:, None], contexts, 0.0)))
+        layers, present = _emit_all(theta["emit"], read, out_size, by_class)
         known = Variables({"value": read}, constants={"value"}) if extendable else None
-        return EmittedMLP(tuple(layers), present, known)
+        return EmittedMLP(layers, present, known)
 
     def adapt(
         theta: PyTree, support: Examples, *, description: PyTree = None, key: Array | None = None
@@ -222,6 +207,28 @@ def _emitter_init(
         "right": emitter(right_key, rank * out_size, 1.0 / rank),
         "bias": bias,
     }
+
+
+def _emit_all(
+    emitters: list[dict[str, Layer]], read: _Read, out_size: int, by_class: bool
+) -> tuple[tuple[Layer, ...], Array]:
+    """Every layer, and which outputs are in use, from what was read."""
+    task, classes, present = [], None, jnp.ones(out_size, bool)
+    if read.rows is not None:
+        if by_class:
+            classes, present = read.rows.means, read.rows.present
+        task.append(read.rows.means[0] if classes is None else mean_of(classes, present))
+    if read.description is not None:
+        task.append(read.description)
+    context = unit_rms(jnp.concatenate(task))
+    *inner, last = emitters
+    layers = [_emit(emitter, context) for emitter in inner]
+    if classes is None:
+        return (*layers, _emit(last, context)), present
+    shared = jnp.broadcast_to(context, (out_size, len(context)))
+    contexts = jnp.concatenate([shared, unit_rms(classes)], axis=-1)
+    contexts = jnp.where(present[:, None], contexts, 0.0)
+    return (*layers, _emit_columns(last, contexts)), present
 
 
 def _emit(emitter: dict[str, Layer], context: Array) -> Layer:

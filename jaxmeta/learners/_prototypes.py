@@ -111,11 +111,10 @@ def prototypes(
         return class_means(embed(theta, support.x, key), one_hot_labels(support, ways))
 
     def extend(theta: PyTree, w: Prototypes, examples: Examples) -> Prototypes:
-        rows = read_support(
-            examples, len(w.counts), network, classes_for="prototypes", may_be_empty=True
-        )
-        more = class_means(embed(theta, rows.x), one_hot_labels(rows, len(w.counts)))
-        return joined_means(w, more)
+        ways = len(w.counts)
+        rows = read_support(examples, ways, network, classes_for="prototypes", may_be_empty=True)
+        members = one_hot_labels(rows, ways)
+        return joined_means(w, class_means(embed(theta, rows.x), members))
 
     def predict(theta: PyTree, w: Prototypes, x: Array) -> Array:
         features = embed(theta, x)
