@@ -148,9 +148,7 @@ def hypernet(
         theta: PyTree, support: Examples, *, description: PyTree = None, key: Array | None = None
     ) -> EmittedMLP:
         support = read_support(support, out_size, network)
-        rows = text = None
-        if reads_support:
-            rows = read_rows(theta, support, key)
+        rows, text = read_rows(theta, support, key) if reads_support else None, None
         if reads_description:
             text = describe.apply(theta["describe"], _vector(description))[0]
         return emit(theta, _Read(rows, text), reads_support and support.y.ndim == 1)
