@@ -86,7 +86,8 @@ class MetaLearner(NamedTuple):
       predict: `(theta, w, x) -> z`, the learner: `x [N, ...]` to `z [N, C]` logits, or `[N, D]`
         targets. Rows are predicted independently of each other (inductive).
       extend: `(theta, w, examples) -> w`: new labelled rows join what `w` knows, without the old
-        rows, as if `adapt` had read all of them; None where that cannot be had.
+        rows, as if `adapt` had read all of them; None where that cannot be had, or has to be
+        asked for (`extendable`, `capacity`).
     """
 
     init: Callable[[Array, Task], PyTree]

@@ -11,7 +11,7 @@ from jaxmeta._examples import mean_of, one_hot_labels, read_support
 from jaxmeta._precision import as_one_dtype, wide
 from jaxmeta._tree import Variables
 from jaxmeta._validation import check_positive
-from jaxmeta.learners._prototypes import Prototypes, class_means, more_means
+from jaxmeta.learners._prototypes import Prototypes, class_means, joined_means
 from jaxmeta.networks._core import encoder, features_like, unit_rms
 from jaxmeta.networks._mlp import dense, dense_init, mlp, mlp_apply
 from jaxmeta.types import Array, Examples, MetaLearner, Network, PyTree, Task
@@ -132,39 +132,23 @@ def hypernet(
         ]
         return theta
 
-    def read_rows(theta: PyTree, rows: Examples, key: Array | None = None) -> tuple[Array, Array]:
-        """What phi makes of each row, and the members `[S, C]` of each class; of all in regression."""
+    def read_rows(theta: PyTree, rows: Examples, key: Array | None = None) -> Prototypes:
         values = phi.apply(theta["phi"], _rows(features_of(theta, rows.x, key), rows.y))
         if rows.y.ndim == 1:
-            return values, one_hot_labels(rows, out_size)
-        return values, rows.mask.astype(bool)[:, None]
+            return class_means(values, one_hot_labels(rows, out_size))
+        real = rows.mask.astype(bool)
+        return Prototypes(mean_of(values, real)[None], real.sum(dtype=jnp.int32)[None])
 
     def emit(theta: PyTree, read: _Read, by_class: bool) -> EmittedMLP:
-        task, present = [], jnp.ones(out_size, bool)
-        if read.rows is not None:
-            present = read.rows.present if by_class else present
-            task.append(mean_of(read.rows.means, present) if by_class else read.rows.means[0])
-        if read.description is not None:
-            task.append(read.description)
-        context = unit_rms(jnp.concatenate(task))
-        *inner, last = theta["emit"]
-        layers = [_emit(emitter, context) for emitter in inner]
-        if by_class:
-            shared = jnp.broadcast_to(context, (out_size, len(context)))
-            contexts = jnp.concatenate([shared, unit_rms(read.rows.means)], axis=-1)
-            layers.append(_emit_columns(last, jnp.where(present[:, None], contexts, 0.0)))
-        else:
-            layers.append(_emit(last, context))
+        layers, present = _emit_all(theta["emit"], read, out_size, by_class)
         known = Variables({"value": read}, constants={"value"}) if extendable else None
-        return EmittedMLP(tuple(layers), present, known)
+        return EmittedMLP(layers, present, known)
 
     def adapt(
         theta: PyTree, support: Examples, *, description: PyTree = None, key: Array | None = None
     ) -> EmittedMLP:
         support = read_support(support, out_size, network)
-        rows = text = None
-        if reads_support:
-            rows = class_means(*read_rows(theta, support, key))
+        rows, text = read_rows(theta, support, key) if reads_support else None, None
         if reads_description:
             text = describe.apply(theta["describe"], _vector(description))[0]
         return emit(theta, _Read(rows, text), reads_support and support.y.ndim == 1)
@@ -172,7 +156,7 @@ def hypernet(
     def extend(theta: PyTree, w: EmittedMLP, examples: Examples) -> EmittedMLP:
         rows = read_support(examples, out_size, network, may_be_empty=True)
         read = w.read["value"]  # pyrefly: ignore
-        read = read._replace(rows=more_means(read.rows, *read_rows(theta, rows)))
+        read = read._replace(rows=joined_means(read.rows, read_rows(theta, rows)))
         return emit(theta, read, rows.y.ndim == 1)
 
     def predict(theta: PyTree, w: EmittedMLP, x: Array) -> Array:
@@ -221,6 +205,28 @@ def _emitter_init(
         "right": emitter(right_key, rank * out_size, 1.0 / rank),
         "bias": bias,
     }
+
+
+def _emit_all(
+    emitters: list[dict[str, Layer]], read: _Read, out_size: int, by_class: bool
+) -> tuple[tuple[Layer, ...], Array]:
+    """Every layer, and which outputs are in use, from what was read."""
+    task, classes, present = [], None, jnp.ones(out_size, bool)
+    if read.rows is not None:
+        if by_class:
+            classes, present = read.rows.means, read.rows.present
+        task.append(read.rows.means[0] if classes is None else mean_of(classes, present))
+    if read.description is not None:
+        task.append(read.description)
+    context = unit_rms(jnp.concatenate(task))
+    *inner, last = emitters
+    layers = [_emit(emitter, context) for emitter in inner]
+    if classes is None:
+        return (*layers, _emit(last, context)), present
+    shared = jnp.broadcast_to(context, (out_size, len(context)))
+    contexts = jnp.concatenate([shared, unit_rms(classes)], axis=-1)
+    contexts = jnp.where(present[:, None], contexts, 0.0)
+    return (*layers, _emit_columns(last, contexts)), present
 
 
 def _emit(emitter: dict[str, Layer], context: Array) -> Layer:

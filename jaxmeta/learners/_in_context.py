@@ -150,7 +150,8 @@ def in_context(
 
     def encode(theta: PyTree, rows: ContextRows) -> EncodedContext:
         tokens, members, mask = rows
-        alike = None if members is None else members.astype(float) @ members.T.astype(float)
+        members = None if members is None else members.astype(float)
+        alike = None if members is None else members @ members.T
         memories = []
         for layer in theta["layers"]:
             memories.append(_remember(layer, tokens, mask))

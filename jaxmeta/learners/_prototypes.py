@@ -37,13 +37,12 @@ def class_means(features: Array, members: Array) -> Prototypes:
     return Prototypes(sums / _at_least_one(counts, sums), counts)
 
 
-def more_means(w: Prototypes, features: Array, members: Array) -> Prototypes:
-    """The means with further rows, as if all had been there at once."""
-    sums, counts = class_sums(features, members)
-    total = w.counts + counts
+def joined_means(w: Prototypes, more: Prototypes) -> Prototypes:
+    """The means of the rows of both, as if all had been there at once."""
+    total = w.counts + more.counts
     # By differences: what is added to a mean of many rows is small beside it.
-    shift = sums - counts.astype(sums.dtype)[:, None] * w.means
-    return Prototypes(w.means + shift / _at_least_one(total, sums), total)
+    share = more.counts[:, None].astype(w.means.dtype) / _at_least_one(total, w.means)
+    return Prototypes(w.means + share * (more.means - w.means), total)
 
 
 def _at_least_one(counts: Array, like: Array) -> Array:
@@ -112,10 +111,10 @@ def prototypes(
         return class_means(embed(theta, support.x, key), one_hot_labels(support, ways))
 
     def extend(theta: PyTree, w: Prototypes, examples: Examples) -> Prototypes:
-        rows = read_support(
-            examples, len(w.counts), network, classes_for="prototypes", may_be_empty=True
-        )
-        return more_means(w, embed(theta, rows.x), one_hot_labels(rows, len(w.counts)))
+        ways = len(w.counts)
+        rows = read_support(examples, ways, network, classes_for="prototypes", may_be_empty=True)
+        members = one_hot_labels(rows, ways)
+        return joined_means(w, class_means(embed(theta, rows.x), members))
 
     def predict(theta: PyTree, w: Prototypes, x: Array) -> Array:
         features = embed(theta, x)

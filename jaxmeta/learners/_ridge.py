@@ -205,10 +205,10 @@ def _corrected(w: RidgeHead, x: Array, target: Array) -> RidgeHead:
     grown = 1.0 + jnp.square(seen).sum()
     wrong = target - size**0.5 * jnp.matmul(x[:size], w.kernel, precision="highest") - w.bias
     return w._replace(
-        kernel=w.kernel + (step[:size] / (grown * size**0.5))[:, None] * wrong,
+        kernel=w.kernel + jnp.outer(step[:size] / (grown * size**0.5), wrong),
         # Without an intercept there is no such step.
         bias=w.bias + step[size:].sum() / grown * wrong,
-        root=_constant(root - (step / (grown + jnp.sqrt(grown)))[:, None] * seen),
+        root=_constant(root - jnp.outer(step / (grown + jnp.sqrt(grown)), seen)),
     )
 
 

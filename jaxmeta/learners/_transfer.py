@@ -132,9 +132,11 @@ def transfer(
 
 def _centroids(sums: Array, present: Array) -> LinearHead:
     """The head of the directions of the sums `[C, F]` of the rows of each class."""
-    lengths = jnp.sqrt(jnp.square(sums).sum(axis=1))
-    known = Variables({"value": lengths}, constants={"value"})
-    return LinearHead(unit_rows(sums).T, jnp.zeros(len(present), sums.dtype), present, known)
+    # Sums of rows of length one are far from the largest numbers: no scaling, unlike `unit_rows`.
+    squares = jnp.square(sums).sum(axis=1)
+    kernel = (sums * jax.lax.rsqrt(jnp.maximum(squares, 1e-12))[:, None]).T
+    lengths = Variables({"value": jnp.sqrt(squares)}, constants={"value"})
+    return LinearHead(kernel, jnp.zeros(len(present), sums.dtype), present, lengths)
 
 
 def pretrain_objective(network: Network) -> LossFn:
