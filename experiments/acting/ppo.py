@@ -86,7 +86,9 @@ def ppo(
 
         def epoch(carry: tuple[Any, Any], _: None) -> tuple[tuple[Any, Any], None]:
             theta, opt_state = carry
-            updates, opt_state = tx.update(jax.grad(loss)(theta), opt_state, theta)
+            slope = jax.grad(loss)(theta)
+            with jax.numpy_dtype_promotion("standard"):  # optax mixes integers and numbers
+                updates, opt_state = tx.update(slope, opt_state, theta)
             return (optax.apply_updates(theta, updates), opt_state), None
 
         return jax.lax.scan(epoch, (theta, opt_state), None, length=EPOCHS)[0], None
@@ -98,7 +100,7 @@ def ppo(
 
 def _advantages(trial: Trial, values: Array, left: Array) -> tuple[Array, Array]:
     """Generalised advantages and returns `[N]`, within episodes; `left` is 1 where one begins."""
-    goes_on = jnp.append(trial.mask[1:] * (left[1:] < 1.0), 0.0)
+    goes_on = jnp.append(trial.mask[1:] * (left[1:] < 1.0).astype(left.dtype), 0.0)
     after = goes_on * jnp.append(values[1:], 0.0)
     surprise = trial.rewards + DISCOUNT * after - values
 

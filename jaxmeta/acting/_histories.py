@@ -55,7 +55,7 @@ def history_tasks(environment: Environment) -> Sampler:
             act_key, step_key = jax.random.split(key)
             action = jax.random.categorical(act_key, jnp.log(chances)).astype(jnp.int32)
             seen, after, reward, done = environment.step(step_key, state, action, params)
-            real = going * (n < end)
+            real = going * (n < end).astype(going.dtype)
             kept = jax.tree.map(
                 lambda new, old: jnp.where(real > 0, new, old), (seen, after), (obs, state)
             )
