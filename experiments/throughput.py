@@ -9,6 +9,7 @@ More:
   python -m experiments.throughput --case conv4_maml --meta-batch 4 32 --inner-steps 1 5
   python -m experiments.throughput --json now.json --baseline before.json
   python -m experiments.throughput --compare --peer-python ~/torch/bin/python
+  python -m experiments.throughput --extend 1000 --rounds 7      # rows that join w one by one
 """
 
 import statistics
@@ -28,7 +29,7 @@ import optax
 from experiments.common.command_line import flag, in_a_sentence, parse
 from experiments.common.documents import measured_once, report
 from experiments.common.run import begin
-from experiments.timing import hand_written, peer_process, plots
+from experiments.timing import extending, hand_written, peer_process, plots
 from experiments.timing.machine import machine, seconds_of
 from experiments.timing.tables import ratios, read_rows, regressions, table
 from experiments.timing.workloads import CASES, Case, shared_out
@@ -58,6 +59,7 @@ class Options:
         nargs="*",
         choices=CONTESTANTS,
     )
+    extend: int | None = flag(None, "time so many single rows that join w, and nothing else")
     peer_python: str = flag(sys.executable, "a Python that has those libraries")
     seed: int = flag(0, "of theta")
     resume: bool = flag(False, "go on from the rows in --out")
@@ -205,6 +207,13 @@ def main(arguments: list[str] | None = None) -> int:
     begin(options.out, go_on=options.resume)
     before = read_rows(options.baseline) if options.baseline else None
     peaks = machine(jnp.dtype(options.dtype))
+    printed = options.json == STDOUT
+    path = options.json if options.json and not printed else options.out / "throughput.json"
+    if options.extend is not None:
+        rows = extending.measure(options.extend, options.rounds)
+        document = {"machine": peaks, "num_rows": options.extend, "rows": rows}
+        report(document, extending.as_text(rows, options.extend), path=path, as_json=printed)
+        return 0
     rows = measure_all(options, peaks)
     document = {"machine": peaks, "dtype": options.dtype, "rows": rows}
     plots.roofline(rows, peaks, options.out / "throughput.png")
@@ -218,8 +227,6 @@ def main(arguments: list[str] | None = None) -> int:
     slower = regressions(rows, before or [])
     if before is not None:
         lines.append("\n".join(slower) or f"No row is slower than in {options.baseline}.")
-    printed = options.json == STDOUT
-    path = options.json if options.json and not printed else options.out / "throughput.json"
     report(document, "\n".join(lines), path=path, as_json=printed)
     return 1 if slower else 0
 
