@@ -11,6 +11,7 @@ More:
 """
 
 import dataclasses
+import itertools
 import sys
 import time
 from dataclasses import dataclass
@@ -39,9 +40,18 @@ from experiments.common.placement import Devices, device_flags, start
 from experiments.common.run import begin
 from experiments.common.training_loop import cache_compilations
 from jaxmeta import learners, networks, sparsity
-from jaxmeta.acting import Environment, Trial, bernoulli_bandit, bernoulli_optimum
+from jaxmeta.acting import (
+    Bandit,
+    Environment,
+    Trial,
+    bernoulli_bandit,
+    bernoulli_optimum,
+    reinforce,
+)
 
-Name = Literal["rl2", "dpt"]
+Name = Literal["rl2", "dpt", "maml"]
+SIZES = ((5, 10), (10, 10), (5, 100), (10, 100))
+"""Arms and pulls that a theta for any size is judged on, as far as it goes, beside its own."""
 FEW_PULLS = 20
 """Up to so many, little training is enough, and histories are short enough for a transformer."""
 
@@ -53,10 +63,10 @@ class Options:
     arms: int = 5
     pulls: int = 10
     learner: tuple[Name, ...] | None = flag(
-        None, f"default: rl2, and dpt of {FEW_PULLS} pulls at most"
+        None, f"default: all, of more than {FEW_PULLS} pulls or any size rl2"
     )
     any_size: bool = flag(False, "train one theta for 2 arms up to --arms, 5 pulls up to --pulls")
-    outer: Outer = flag(Outer(), "outer loop; by default rl2 600 steps, others 1,800")
+    outer: Outer = flag(Outer(), "outer loop; rl2 of few pulls 600 steps, else 1,800")
     size: int = flag(32, "of the memory of an arm")
     eval_tasks: int | None = flag(None, "bandits to judge on; default: 2 million pulls' worth")
     seed: int = 0
@@ -68,10 +78,10 @@ class Options:
 
 def with_defaults(options: Options) -> Options:
     """The options with what depends on the number of pulls."""
-    few = options.pulls <= FEW_PULLS
+    few = options.pulls <= FEW_PULLS and not options.any_size
     return dataclasses.replace(
         options,
-        learner=options.learner or (("rl2", "dpt") if few else ("rl2",)),
+        learner=options.learner or (("rl2", "dpt", "maml") if few else ("rl2",)),
         eval_tasks=options.eval_tasks or max(1000, 2_000_000 // options.pulls),
     )
 
@@ -81,6 +91,8 @@ def environments(options: Options) -> tuple[Environment, Environment]:
     test = bernoulli_bandit(options.arms, options.pulls)
     if not options.any_size:
         return test, test
+    if "maml" in (options.learner or ()):
+        raise ValueError("maml knows one number of arms; leave out --any-size or name others.")
     least = min(2, options.arms), min(5, options.pulls)
     return bernoulli_bandit((least[0], options.arms), (least[1], options.pulls)), test
 
@@ -92,48 +104,72 @@ def actor_of(name: str, environment: Environment, options: Options) -> tuple[Act
     if name == "rl2":
         learner = learners.recurrent(networks.identity(), ways=options.arms, size=options.size)
         return by_policy_gradient(learner, environment, outer), outer
+    if name == "maml":
+        steps = environment.num_steps
+        learner = reinforce(networks.identity(), ways=options.arms, num_steps=steps, rate=10.0)
+        return by_policy_gradient(learner, environment, outer, greedy=False), outer
     learner = learners.in_context(
         networks.identity(), size=32, ways=options.arms, capacity=options.arms + options.pulls
     )
     return by_supervision(learner, environment, outer), outer
 
 
+def sizes_of(options: Options) -> list[tuple[int, int]]:
+    """Arms and pulls to judge on, the options' own first."""
+    own = (options.arms, options.pulls)
+    smaller = [size for size in SIZES if size[0] <= own[0] and size[1] <= own[1] and size != own]
+    return [own, *(smaller if options.any_size else ())]
+
+
 class Judged(NamedTuple):
     """Rewards `[T, N]` by policy, what else is known of each, and the first learner's trials."""
 
+    arms: int
+    pulls: int
     rewards: dict[str, np.ndarray]
     known: dict[str, dict[str, Any]]
     trials: Trial
     tasks: Any
 
 
-def judge(trained: dict[str, Trained], test: Environment, options: Options) -> Judged:
-    """All policies on the same bandits, with the same luck."""
+def judge(
+    trained: dict[str, Trained], test: Environment, options: Options, size: tuple[int, int]
+) -> Judged:
+    """All policies on the same bandits of one size, with the same luck."""
+    arms, pulls = size
     assert options.eval_tasks is not None
     task_key, play_key, tune_key = jax.random.split(jax.random.key(options.seed + 1), 3)
-    tasks = jax.vmap(test.draw)(jax.random.split(task_key, options.eval_tasks))
+
+    def drawn(key: jax.Array, count: int) -> tuple[Bandit, tuple[np.ndarray, np.ndarray]]:
+        """Bandits, and what policies see of them."""
+        tasks = jax.vmap(test.draw)(jax.random.split(key, count))
+        tasks = tasks._replace(
+            arms=jnp.full_like(tasks.arms, arms), pulls=jnp.full_like(tasks.pulls, pulls)
+        )
+        known = np.asarray(tasks.means)[:, :arms], np.asarray(tasks.noise)[:, :arms, :pulls]
+        return tasks, known
+
+    tasks, played = drawn(task_key, options.eval_tasks)
     found, known, trials = {}, {}, {}
     for name, each in trained.items():
-        # A transformer reads the whole history before each pull.
+        # The others read the whole history before each pull.
         many = options.eval_tasks if name == "rl2" else min(options.eval_tasks, 20_000)
         part = jax.tree.map(lambda leaf, many=many: leaf[:many], tasks)
         trials[name], speed = trials_of(each, test, part, play_key)
-        found[name] = np.asarray(trials[name].rewards)
+        found[name] = np.asarray(trials[name].rewards)[:, :pulls]
         density = float(sparsity.density(trials[name].w))
         known[name] = {"steps_per_second": speed, "density": density}
     rng = np.random.default_rng(options.seed)
-    played = np.asarray(tasks.means), np.asarray(tasks.noise)
     for name, index in policies.FIXED.items():
         found[name] = policies.rewards_of(index, *played, rng)
-    others = jax.vmap(test.draw)(jax.random.split(tune_key, options.eval_tasks // 4 + 1))
-    others = np.asarray(others.means), np.asarray(others.noise)
+    _, others = drawn(tune_key, options.eval_tasks // 4 + 1)
     for name in policies.TUNED:
         index, weight = policies.tuned(name, *others, rng)
         begun = time.perf_counter()
         found[name] = policies.rewards_of(index, *played, rng)
         speed = found[name].size / (time.perf_counter() - begun)
         known[name] = {"weight": weight, "steps_per_second": speed}
-    return Judged(found, known, next(iter(trials.values())), tasks)
+    return Judged(arms, pulls, found, known, next(iter(trials.values())), tasks)
 
 
 def rows_of(judged: Judged, options: Options) -> list[dict[str, Any]]:
@@ -144,12 +180,12 @@ def rows_of(judged: Judged, options: Options) -> list[dict[str, Any]]:
         row_of(name, totals, ours, options.seed) | judged.known.get(name, {}) for name in totals
     ]
     try:
-        best = bernoulli_optimum(options.arms, options.pulls)
+        best = bernoulli_optimum(judged.arms, judged.pulls)
+        unknown = {"ci95": 0.0, "num_tasks": None, "seed": None}
+        rows.append({"name": "optimum", "reward": best} | unknown)
     except ValueError as error:
         sys.stderr.write(f"{error}\n")
-        return rows
-    unknown = {"ci95": 0.0, "num_tasks": None, "seed": None}
-    return [*rows, {"name": "optimum", "reward": best} | unknown]
+    return [row | {"arms": judged.arms, "pulls": judged.pulls} for row in rows]
 
 
 def as_text(rows: list[dict[str, Any]], options: Options) -> str:
@@ -158,7 +194,7 @@ def as_text(rows: list[dict[str, Any]], options: Options) -> str:
     speeds = {row["name"]: row.get("steps_per_second") for row in rows}
     ours = rows[0]["name"]
     return (
-        f"{options.arms} arms, {options.pulls} pulls, {options.eval_tasks} unseen bandits:\n"
+        f"{rows[0]['arms']} arms, {rows[0]['pulls']} pulls, {options.eval_tasks} unseen bandits:\n"
         f"{as_table(rows, ours, 'total reward', best)}\n"
         "± is over bandits; differences are on the same ones and the same luck.\n"
         f"Steps a second: {ours} {speeds[ours]:,.0f}, the last policy in a NumPy loop "
@@ -168,7 +204,7 @@ def as_text(rows: list[dict[str, Any]], options: Options) -> str:
 
 def draw(judged: Judged, options: Options) -> None:
     """Curves of regret, and the first trial of the first learner."""
-    best = np.asarray(judged.tasks.means).max(axis=1)[:, None]
+    best = np.asarray(judged.tasks.means)[:, : judged.arms].max(axis=1)[:, None]
     regrets = {
         name: (best[: len(each)] - each).mean(axis=0).cumsum()
         for name, each in judged.rewards.items()
@@ -196,10 +232,11 @@ def main(arguments: list[str] | None = None) -> int:
         for name in options.learner
     }
     if jax.process_index() == 0:
-        judged = judge(trained, test, options)
-        rows = rows_of(judged, options)
-        draw(judged, options)
-        write(rows, trained, as_text(rows, options), options)
+        judged = [judge(trained, test, options, size) for size in sizes_of(options)]
+        rows = [rows_of(each, options) for each in judged]
+        draw(judged[0], options)
+        text = "\n\n".join(as_text(each, options) for each in rows)
+        write(list(itertools.chain(*rows)), trained, text, options)
     placement.wait()
     return 0
 

@@ -42,7 +42,7 @@ from jaxmeta.acting import MDP, Environment, Trial, optimal_values, planner, ran
 
 Name = Literal["planner", "rl2"]
 STATES, ACTIONS, HORIZON = 10, 5, 10
-STEPS = {"planner": 200, "rl2": 1500}
+STEPS = {"planner": 200, "rl2": 600}
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Options:
     episodes: int = 10
     learner: tuple[Name, ...] = ("planner", "rl2")
     maze: bool = flag(False, "a maze of two episodes a trial in place of random processes")
-    outer: Outer = flag(Outer(tasks_per_step=128), "outer loop; planner 200 steps, rl2 1,500")
+    outer: Outer = flag(Outer(tasks_per_step=128), "outer loop; planner 200 steps, rl2 600")
     size: int = flag(48, "of rl2's memory of an action")
     eval_tasks: int = flag(2000, "processes or goals to judge on")
     seed: int = 0

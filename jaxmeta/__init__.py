@@ -7,6 +7,7 @@ from jaxmeta import _deprecations
 
 if TYPE_CHECKING:
     from jaxmeta import (
+        acting,
         checkpoint,
         datasets,
         evaluation,
@@ -36,6 +37,7 @@ __all__ = [
     "Network",
     "Task",
     "TrainState",
+    "acting",
     "checkpoint",
     "datasets",
     "evaluate",

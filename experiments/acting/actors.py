@@ -93,8 +93,9 @@ def by_policy_gradient(
     *,
     decay: float = 0.95,
     entropy: float = 0.02,
+    greedy: bool = True,
 ) -> Actor:
-    """Trained on the return of its own trials; judged by its likeliest actions."""
+    """Trained on the return of its own trials; judged by its likeliest actions, or by draws."""
     both = actor_critic(learner, environment)
     loss_fn = actor_critic_objective(
         both,
@@ -105,7 +106,7 @@ def by_policy_gradient(
         num_steps=outer.steps,
         decay=decay,
     )
-    return Actor(both, loss_fn, environment_tasks(environment), greedy=True)
+    return Actor(both, loss_fn, environment_tasks(environment), greedy)
 
 
 def by_supervision(learner: MetaLearner, environment: Environment, outer: Outer) -> Actor:

@@ -94,7 +94,8 @@ def maze_trials(goals: np.ndarray, trials: Any, walls: Sequence[str], path: Path
     plt = pyplot()
     solid = np.array([[mark == "#" for mark in line] for line in walls])
     cells = np.argwhere(~solid)
-    figure, axes = plt.subplots(1, len(goals), figsize=(3.2 * len(goals), 3.5))
+    size = (3.2 * len(goals), 3.7)
+    figure, axes = plt.subplots(1, len(goals), figsize=size, layout="constrained")
     for axis, goal, rows, mask in zip(
         np.atleast_1d(axes), goals, trials.rows, trials.mask, strict=True
     ):
@@ -106,6 +107,6 @@ def maze_trials(goals: np.ndarray, trials: Any, walls: Sequence[str], path: Path
             axis.plot(steps[:, 1], steps[:, 0], f"C{n}o-", markersize=3, label=f"episode {n + 1}")
         axis.plot(*cells[goal][::-1], "*", color="tab:green", markersize=16, label="goal")
         axis.set(xticks=[], yticks=[])
-    axis.legend(fontsize=7, loc="lower right")
-    figure.tight_layout()
+    lines = np.atleast_1d(axes)[0].get_legend_handles_labels()
+    figure.legend(*lines, loc="outside upper right", ncols=3, frameon=False, markerscale=0.7)
     save(figure, path)
