@@ -31,6 +31,24 @@ def test_bandits_writes_the_contract_and_goes_on(tmp_path, capsys):
     assert again[0]["reward"] == rows["rl2"]["reward"]
 
 
+@pytest.mark.slow
+def test_bandits_of_few_pulls_train_all_learners(tmp_path):
+    flags = ["--arms", "3", "--pulls", "4", "--steps", "2", "--tasks-per-step", "8"]
+    assert bandits.main([*flags, "--eval-tasks", "30", "--out", str(tmp_path)]) == 0
+    rows = json.loads((tmp_path / "result.json").read_text())["results"]
+    assert [row["name"] for row in rows[:3]] == ["rl2", "dpt", "maml"]
+    assert all(row["arms"] == 3 and row["pulls"] == 4 for row in rows)
+    assert all(row["seconds"] > 0 and row["density"] > 0 for row in rows[:3])
+
+
+def test_a_theta_for_every_size_is_judged_on_several():
+    options = bandits.Options(arms=10, pulls=10, any_size=True)
+    assert bandits.sizes_of(options) == [(10, 10), (5, 10)]
+    assert bandits.sizes_of(bandits.Options(arms=10, pulls=100)) == [(10, 100)]
+    with pytest.raises(ValueError, match="maml knows one number of arms"):
+        bandits.environments(bandits.Options(learner=("maml",), any_size=True))
+
+
 def drawn(arms, pulls, count):
     """Means and luck of some bandits."""
     bandit = bernoulli_bandit(arms, pulls)
