@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from jaxmeta import (
         checkpoint,
         datasets,
+        embeddings,
         evaluation,
         export,
         inner,
@@ -38,6 +39,7 @@ __all__ = [
     "TrainState",
     "checkpoint",
     "datasets",
+    "embeddings",
     "evaluate",
     "evaluation",
     "export",
