@@ -16,7 +16,9 @@ def page(classes: np.ndarray, kernel: np.ndarray, support: Support) -> str:
     live = np.count_nonzero(kernel)
     lines = [f"{len(classes)} classes, {live} of {kernel.size} weights live."]
     for c, label in enumerate(classes):
-        told = f"{counts[c]} row{'s' * (counts[c] != 1)}" + " and a name" * bool(support.known[c])
+        told = f"{counts[c]} row{'' if counts[c] == 1 else 's'}" + " and a name" * int(
+            support.known[c]
+        )
         nearest = alike[c].argmax()
         heaviest = np.argsort(-np.abs(kernel[c]), kind="stable")[:_SHOWN]
         entries = ", ".join(f"{kernel[c, i]:+.2f} x[{i}]" for i in heaviest if kernel[c, i])

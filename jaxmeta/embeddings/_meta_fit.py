@@ -14,7 +14,6 @@ import optax
 
 from jaxmeta import losses
 from jaxmeta._absent import is_absent
-from jaxmeta.embeddings import _formula
 from jaxmeta.embeddings._formula import HeadTheta
 from jaxmeta.embeddings._learner import named_head
 from jaxmeta.embeddings._tasks import PastClasses, past_classes, varied_tasks
@@ -34,7 +33,7 @@ _MOST = 10  # support rows a class
 _RATE = 0.05
 _HELD_OUT = 0.4  # of the classes, if there are enough to be worth it
 _ENOUGH = 20
-_CALIBRATION_TASKS = (1200, 400)
+_CALIBRATION_WAYS, _CALIBRATION_TASKS, _TASKS_A_CLASS = 10, 1200, 20
 
 
 def learn(
@@ -136,11 +135,9 @@ def _calibrate(
     say: Callable[[str], None],
 ) -> Calibration:
     """How far sets have to go, and how strange rows of known classes look, by shots."""
-    sizes, found = _sizes(data, classes), []
-    for ways, num in zip(sizes.ways, _CALIBRATION_TASKS, strict=False):
-        keys = jax.random.split(key, num)
-        found.append(_scores(data, classes, ways, sizes, theta, keys))
-    shots, masses, strange, units = (np.concatenate(part) for part in zip(*found, strict=True))
+    keys = jax.random.split(key, min(_CALIBRATION_TASKS, _TASKS_A_CLASS * len(classes)))
+    ways, sizes = min(_CALIBRATION_WAYS, len(classes)), _sizes(data, classes)
+    shots, masses, strange, units = _scores(data, classes, ways, sizes, theta, keys)
     knots = np.unique(shots)
     say(f"calibrated on {len(classes)} classes and {len(masses)} rows")
     each = [

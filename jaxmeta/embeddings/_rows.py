@@ -95,15 +95,15 @@ def _what_is_wrong(names: Mapping[Any, Any]) -> str:
         try:
             vector = np.asarray(vector, np.float64)
         except (TypeError, ValueError):
-            return f"The name of {label!r} is no vector of numbers."
+            return f"The name of '{label}' is no vector of numbers."
         size = vector.size if size is None else size
         if vector.shape != (size,):
             return (
-                f"Names are vectors of one size, the first has {size} numbers, that of {label!r} "
+                f"Names are vectors of one size, the first has {size} numbers, that of '{label}' "
                 f"has shape {vector.shape}."
             )
         if not np.isfinite(vector).all():
-            return f"The name of {label!r} holds NaN or infinity."
+            return f"The name of '{label}' holds NaN or infinity."
     return "names holds no vector."
 
 

@@ -125,7 +125,7 @@ def _noisy(key: Array, data: PastClasses, rows: Array, names: Array) -> tuple[Ar
     """Rows with what other rows have beside their class, names with a share of other names."""
     die_key, row_key, name_key = jax.random.split(key, 3)
     dice = jax.random.uniform(die_key, (4,))
-    sizes = _NOISE * dice[:2] * (dice[2:] < jnp.array(_NOISY))
+    sizes = jnp.where(dice[2:] < jnp.array(_NOISY), _NOISE * dice[:2], 0.0)
     other = jax.random.randint(row_key, rows.shape[:2], 0, len(data.x))
     beside = data.x[other] - data.means[data.labels[other]]
     rows = _formula.unit(jnp, rows + sizes[0] * beside)
@@ -138,5 +138,5 @@ def _uneven(key: Array, num: Array, each: Array, known: Array) -> tuple[Array, A
     """Some tasks without names, some names missing, more rows of one class than of another."""
     dice = jax.random.uniform(key, (len(known) + 1, 2))
     kept = (dice[1:, 0] < 1.0 - _FORGOTTEN) & (dice[0, 0] < 1.0 - _NAMELESS)
-    fewer = jnp.floor(dice[1:, 1] * (num + 1)).astype(each.dtype)
-    return jnp.where(dice[0, 1] < _FEWER, fewer, each), known * kept
+    fewer = jnp.floor(dice[1:, 1] * (num + 1).astype(dice.dtype)).astype(each.dtype)
+    return jnp.where(dice[0, 1] < _FEWER, fewer, each), jnp.where(kept, known, 0.0)
