@@ -80,6 +80,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         names: Mapping[Any, Any] | None = None,
         *,
         num_steps: int = 600,
+        noise: float = 0.8,
         verbose: bool = False,
     ) -> "FewShotClassifier":
         """Learn from past classes what `fit` needs to know; it takes minutes, once.
@@ -89,6 +90,9 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
           y: their labels `[N]`, of four classes or more with two rows or more each.
           names: vectors of the names by label, or None; also of some classes only.
           num_steps: outer steps.
+          noise: how much harder than past classes new ones may be: the most that is added to the
+            rows of a task, in units of their own spread. Zero for new classes of the same field;
+            else probabilities are milder than they need be there, and right in others.
           verbose: whether to print how far it is.
 
         Raises:
@@ -96,7 +100,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         """
         self._validate_params()
         seed = self._seed()
-        options = {"seed": seed, "num_steps": num_steps, "verbose": verbose}
+        options = {"seed": seed, "num_steps": num_steps, "noise": noise, "verbose": verbose}
         self.theta_, self.about_ = _past.learn(self, X, y, names, **options)
         return self
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxmeta._files import write_atomically
 from jaxmeta.embeddings import _rows, _theta
-from jaxmeta.export._numpy_file import ARRAY, stored
+from jaxmeta.export._numpy_file import ARRAY, as_stored
 
 _HEAD = '''\
 """A few-shot classifier: predict_proba(x [N, {num_features}]) -> [N, {num_classes}], NumPy alone.
@@ -84,8 +84,8 @@ def write_module(
     dtype = object if classes.dtype.kind == "O" else classes.dtype.str
     wide = ".astype(np.float64)"
     constants = [
-        f"KERNEL = {stored(kernel.astype(np.float32), True)}{wide}",
-        f"ORIGIN = {stored(origin.astype(np.float32), False)}{wide}",
+        f"KERNEL = {as_stored(kernel.astype(np.float32), True)}{wide}",
+        f"ORIGIN = {as_stored(origin.astype(np.float32), False)}{wide}",
         f"CLASSES = np.array({classes.tolist()!r}, {'object' if dtype is object else repr(dtype)})",
         f"MASS = {_number(mass)}",
         f"OUTLIER_THRESHOLD = {_number(stranger)}",

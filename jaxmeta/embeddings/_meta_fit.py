@@ -44,6 +44,7 @@ def learn(
     *,
     seed: int,
     num_steps: int,
+    noise: float,
     say: Callable[[str], None],
 ) -> tuple[HeadTheta, Calibration]:
     """Theta, and its calibration, from rows of unit length `[N, D]` of classes `[N]`.
@@ -55,6 +56,7 @@ def learn(
       known: 1 where a class has a name `[K]`.
       seed: of the tasks, and of which classes are held out.
       num_steps: outer steps.
+      noise: as `meta_fit` has it.
       say: is told how far it is.
     """
     data = past_classes(x, codes, names, known)
@@ -62,7 +64,7 @@ def learn(
     mixed = np.random.default_rng(seed).permutation(len(names))
     held = round(_HELD_OUT * len(names)) if len(names) >= _ENOUGH else 0
     train, calibration = mixed[held:], mixed[:held] if held else mixed
-    theta = _train(data, train, key, num_steps, say)
+    theta = _train(data, train, key, num_steps, noise, say)
     return theta, _calibrate(data, calibration, theta, other, say)
 
 
@@ -84,11 +86,11 @@ def _sizes(data: PastClasses, classes: np.ndarray) -> Sizes:
 
 
 def _sampler(
-    data: PastClasses, classes: np.ndarray, ways: int, sizes: Sizes, *, clean: bool = False
+    data: PastClasses, classes: np.ndarray, ways: int, sizes: Sizes, **options: Any
 ) -> Sampler:
     _, most, queries, capacity = sizes
-    options = {"most": most, "queries": queries, "capacity": capacity, "clean": clean}
-    return varied_tasks(data, classes, ways=ways, **options)
+    rows = {"most": most, "queries": queries, "capacity": capacity}
+    return varied_tasks(data, classes, ways=ways, **rows, **options)
 
 
 def _train(
@@ -96,6 +98,7 @@ def _train(
     classes: np.ndarray,
     key: jax.Array,
     num_steps: int,
+    noise: float,
     say: Callable[[str], None],
 ) -> HeadTheta:
     sizes = _sizes(data, classes)
@@ -112,7 +115,7 @@ def _train(
     def turn(state: TrainState, data: PastClasses) -> tuple[TrainState, jax.Array]:
         found = []
         for ways, num, step in zip(sizes.ways, _TASKS, steps, strict=False):
-            sampler = _sampler(data, classes, ways, sizes)
+            sampler = _sampler(data, classes, ways, sizes, noise=noise)
             state, metrics = step(state, sample_tasks(sampler, step_keys(state).sample, num))
             found.append(metrics["loss"])
         return state, jnp.stack(found).mean()

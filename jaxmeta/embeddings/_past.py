@@ -24,6 +24,7 @@ def learn(
     *,
     seed: int,
     num_steps: int,
+    noise: float,
     verbose: bool,
 ) -> tuple[Theta, dict[str, Any]]:
     """Theta of past classes, and what it was learned from.
@@ -33,6 +34,8 @@ def learn(
     """
     if num_steps < 1:
         raise ValueError(f"meta_fit needs num_steps of 1 or more, got {num_steps}.")
+    if not 0 <= noise <= 10:
+        raise ValueError(f"meta_fit reads a noise of zero to ten, got {noise}.")
     vectors = _rows.read_names(names)
     x = _rows.read_rows(estimator, X, reset=True)
     labels = _rows.read_labels(y, len(x))
@@ -57,10 +60,10 @@ def learn(
 
     say = print if verbose else _nothing
     head, calibration = _meta_fit.learn(
-        x, codes, every, known, seed=seed, num_steps=num_steps, say=say
+        x, codes, every, known, seed=seed, num_steps=num_steps, noise=noise, say=say
     )
     about = {"classes": len(classes), "rows": len(x), "features": x.shape[1]}
-    about |= {"named": len(named), "seed": seed, "num_steps": num_steps}
+    about |= {"named": len(named), "seed": seed, "num_steps": num_steps, "noise": noise}
     return Theta(head, calibration, table), about
 
 

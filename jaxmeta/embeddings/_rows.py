@@ -50,7 +50,7 @@ def read_labels(y: Any, num_rows: int) -> np.ndarray:
     return y
 
 
-def all_labels(*parts: list[Any]) -> np.ndarray:
+def all_labels(*parts: Any) -> np.ndarray:
     """The different labels of several lists, sorted.
 
     Raises:
@@ -84,8 +84,7 @@ def read_names(names: Any) -> dict[Any, np.ndarray]:
             raise ValueError
     except (TypeError, ValueError) as error:
         raise ValueError(_what_is_wrong(names)) from error
-    live = table.any(axis=1)
-    return {label: row for label, row, is_live in zip(names, table, live, strict=True) if is_live}
+    return {label: row for label, row in zip(names, table, strict=True) if row.any()}
 
 
 def _what_is_wrong(names: Mapping[Any, Any]) -> str:

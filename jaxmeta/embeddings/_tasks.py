@@ -17,7 +17,6 @@ SHOTS = (0, 1, 1, 2, 5, 10)
 _NEAR = 0.7  # the share of tasks whose classes are near each other
 _FEWER = 0.3  # the share of tasks whose classes have different numbers of rows
 _NAMELESS, _FORGOTTEN = 0.2, 0.1  # tasks without names, and names that are missing in others
-_NOISE = 0.8  # the most noise, of the spread within classes
 _NOISY = (0.6, 0.5)  # tasks with noise in their rows, and in their names
 
 
@@ -63,6 +62,7 @@ def varied_tasks(
     most: int,
     queries: int,
     capacity: int,
+    noise: float = 0.0,
     clean: bool = False,
 ) -> Sampler:
     """Tasks of some classes: near each other or not, with names or not, and with noise or without.
@@ -77,6 +77,7 @@ def varied_tasks(
       most: support rows a class, to which a task is padded.
       queries: query rows a class.
       capacity: rows of the largest class.
+      noise: the most that is added to rows, in units of what rows have beside their class.
       clean: no noise, all names, the same shots for all classes of a task.
     """
     centres = data.means[classes]
@@ -89,8 +90,8 @@ def varied_tasks(
         dice = jax.random.uniform(die_key, (3,))
         anchor = jnp.floor(dice[0] * len(classes)).astype(jnp.int32)
         closeness = jnp.where(dice[1] < _NEAR, 10.0 * alike[anchor], 0.0)
-        noise = jax.random.gumbel(class_key, (len(classes),))
-        chosen = pool[jax.lax.top_k(closeness + noise, ways)[1]]
+        luck = jax.random.gumbel(class_key, (len(classes),))
+        chosen = pool[jax.lax.top_k(closeness + luck, ways)[1]]
         size = data.counts[chosen]
         order = jax.random.uniform(order_key, (ways, capacity))
         order = jnp.where(jnp.arange(capacity)[None] < size[:, None], order, 2.0)
@@ -100,7 +101,7 @@ def varied_tasks(
         num = jnp.asarray(SHOTS)[jnp.floor(dice[2] * len(SHOTS)).astype(jnp.int32)]
         each = jnp.full((ways,), num)
         if not clean:
-            rows, names = _noisy(noise_key, data, rows, names)
+            rows, names = _noisy(noise_key, noise, data, rows, names)
             each, known = _uneven(uneven_key, num, each, known)
         # A class has as many rows as it can spare, and a row if it has no name.
         each = jnp.clip(each, jnp.where(known > 0, 0, 1), jnp.clip(size - queries, 1, most))
@@ -121,11 +122,13 @@ def _as_rows(x: Array, real: Array) -> Examples:
     return Examples(x, jnp.where(flat, y, -1), flat.astype(jnp.float32))
 
 
-def _noisy(key: Array, data: PastClasses, rows: Array, names: Array) -> tuple[Array, Array]:
+def _noisy(
+    key: Array, noise: float, data: PastClasses, rows: Array, names: Array
+) -> tuple[Array, Array]:
     """Rows with what other rows have beside their class, names with a share of other names."""
     die_key, row_key, name_key = jax.random.split(key, 3)
     dice = jax.random.uniform(die_key, (4,))
-    sizes = jnp.where(dice[2:] < jnp.array(_NOISY), _NOISE * dice[:2], 0.0)
+    sizes = jnp.where(dice[2:] < jnp.array(_NOISY), noise * dice[:2], 0.0)
     other = jax.random.randint(row_key, rows.shape[:2], 0, len(data.x))
     beside = data.x[other] - data.means[data.labels[other]]
     rows = _formula.unit(jnp, rows + sizes[0] * beside)

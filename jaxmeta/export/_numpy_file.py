@@ -93,12 +93,12 @@ def numpy_source(
     names, stored = [], []
     for i, (kernel, bias) in enumerate(learner.layers):
         wide = ".astype(np.float64)" if learner.square else ""
-        stored += [f"KERNEL_{i} = {stored(kernel, compress)}{wide}"]
-        stored += [f"BIAS_{i} = {stored(bias, compress)}"]
+        stored += [f"KERNEL_{i} = {as_stored(kernel, compress)}{wide}"]
+        stored += [f"BIAS_{i} = {as_stored(bias, compress)}"]
         names.append(f"rows @ KERNEL_{i} + BIAS_{i}")
     whole = len(learner.inputs) == learner.num_inputs
     if not whole:
-        stored.append(f"INPUTS = {stored(learner.inputs, compress)}.astype(np.intp)")
+        stored.append(f"INPUTS = {as_stored(learner.inputs, compress)}.astype(np.intp)")
     body = [f"x = _rows(x, {learner.num_inputs})"]
     if learner.square:
         body.append("x = x.astype(np.float64)")
@@ -163,7 +163,7 @@ def _columns(learner: Perceptron) -> list[str]:
     ]
 
 
-def stored(array: np.ndarray, compress: bool) -> str:
+def as_stored(array: np.ndarray, compress: bool) -> str:
     """An array as a call of `_array`, the shorter of two."""
     if np.issubdtype(array.dtype, np.integer):
         array = array.astype(_index_dtype(array.max(initial=0)))

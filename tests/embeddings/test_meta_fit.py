@@ -13,10 +13,10 @@ SHARED = {"spread": 1.5, "size": 16}
 
 @pytest.fixture(scope="module")
 def learned():
-    past = classes(30, rows=12, seed=1, **SHARED)
+    past = classes(60, rows=40, seed=1, **SHARED)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_meta_fit, "_WAYS", (6,))  # one program to compile, not two
-        return FewShotClassifier().meta_fit(*past, num_steps=80)
+        return FewShotClassifier().meta_fit(*past, num_steps=80, noise=0.0)
 
 
 def new_tasks(num, shots=2, **options):
@@ -45,10 +45,11 @@ def test_theta_comes_back_from_its_file(learned, tmp_path):
     again = FewShotClassifier().load_theta(tmp_path / "theta.ckpt").fit(x, y, names)
     np.testing.assert_allclose(again.predict_proba(queries), want.predict_proba(queries), atol=1e-6)
     assert again.outlier_threshold_ == pytest.approx(want.outlier_threshold_, abs=1e-5)
-    assert again.about_ == {"classes": 30, "rows": 360, "features": 16} | {
-        "named": 30,
+    assert again.about_ == {"classes": 60, "rows": 2400, "features": 16} | {
+        "named": 60,
         "seed": 0,
         "num_steps": 80,
+        "noise": 0.0,
     }
 
 
@@ -84,3 +85,5 @@ def test_too_few_past_classes_are_refused():
         FewShotClassifier().meta_fit(x, y, names)
     with pytest.raises(ValueError, match="num_steps of 1 or more"):
         FewShotClassifier().meta_fit(*classes(5), num_steps=0)
+    with pytest.raises(ValueError, match="noise of zero to ten"):
+        FewShotClassifier().meta_fit(*classes(5), noise=-1.0)
