@@ -101,7 +101,6 @@ def named_head(*, ways: int) -> MetaLearner:
         return solve(theta, joined, w.memory["names"])
 
     def predict(theta: HeadTheta, w: NamedHead, x: Array) -> Array:
-        del theta
         present = w.memory["present"]
         x = _formula.unit(jnp, x.astype(w.kernel.dtype))
         z = _formula.logits(jnp, Head(w.kernel, w.origin, w.kernel, present), x)

@@ -49,13 +49,7 @@ def learn(
     kept = enough[codes]
     codes = (np.cumsum(enough) - 1)[codes[kept]]
     x, classes = _rows.unit_rows(x[kept]), classes[enough]
-    named = {c: vectors[label] for c, label in enumerate(classes.tolist()) if label in vectors}
-    means = np.stack([x[codes == c].mean(axis=0) for c in range(len(classes))])
-    table = names_to_rows(named, means)
-    every, known = np.zeros_like(means), np.zeros(len(classes), np.float32)
-    if named:
-        every[list(named)] = in_space_of_rows(table, list(named.values()), x.shape[1])
-        known[list(named)] = 1.0
+    table, every, known = _names_of(classes, vectors, x, codes)
     from jaxmeta.embeddings import _meta_fit  # JAX, which `fit` does without
 
     say = print if verbose else _nothing
@@ -63,8 +57,23 @@ def learn(
         x, codes, every, known, seed=seed, num_steps=num_steps, noise=noise, say=say
     )
     about = {"classes": len(classes), "rows": len(x), "features": x.shape[1]}
-    about |= {"named": len(named), "seed": seed, "num_steps": num_steps, "noise": noise}
+    about |= {"named": int(known.sum()), "seed": seed, "num_steps": num_steps, "noise": noise}
     return Theta(head, calibration, table), about
+
+
+def _names_of(
+    classes: np.ndarray, vectors: dict[Any, np.ndarray], x: np.ndarray, codes: np.ndarray
+) -> tuple[np.ndarray | None, np.ndarray, np.ndarray]:
+    """How names get to the rows, where they lie then `[K, D]`, and which classes have one `[K]`."""
+    labels = classes.tolist()
+    named = {c: vectors[label] for c, label in enumerate(labels) if label in vectors}
+    means = np.stack([x[codes == c].mean(axis=0) for c in range(len(classes))])
+    table = names_to_rows(named, means)
+    every, known = np.zeros_like(means), np.zeros(len(classes), np.float32)
+    if named:
+        every[list(named)] = in_space_of_rows(table, list(named.values()), x.shape[1])
+        known[list(named)] = 1.0
+    return table, every, known
 
 
 def names_to_rows(named: dict[int, np.ndarray], means: np.ndarray) -> np.ndarray | None:

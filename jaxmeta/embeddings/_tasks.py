@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxmeta.embeddings import _formula
 from jaxmeta.embeddings._learner import ClassNames
-from jaxmeta.tasks._draws import saying
+from jaxmeta.tasks._draws import draw_rows, saying
 from jaxmeta.types import Array, Examples, Sampler, Task
 
 SHOTS = (0, 1, 1, 2, 5, 10)
@@ -93,9 +93,7 @@ def varied_tasks(
         luck = jax.random.gumbel(class_key, (len(classes),))
         chosen = pool[jax.lax.top_k(closeness + luck, ways)[1]]
         size = data.counts[chosen]
-        order = jax.random.uniform(order_key, (ways, capacity))
-        order = jnp.where(jnp.arange(capacity)[None] < size[:, None], order, 2.0)
-        order = jnp.argsort(order, axis=1)[:, : most + queries]
+        order = draw_rows(order_key, size, capacity, most + queries)
         rows = data.x[data.first[chosen][:, None] + order]
         names, known = data.names[chosen], data.known[chosen]
         num = jnp.asarray(SHOTS)[jnp.floor(dice[2] * len(SHOTS)).astype(jnp.int32)]
