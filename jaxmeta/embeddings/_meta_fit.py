@@ -23,9 +23,6 @@ from jaxmeta.objective import meta_objective
 from jaxmeta.training import init, make_step, sample_tasks, step_keys
 from jaxmeta.types import Examples, Sampler, Task, TrainState
 
-FEWEST = 4
-"""Classes from which anything can be learned."""
-
 _WAYS = (5, 25)
 _TASKS = (24, 8)  # of each size, in one outer step
 _QUERIES = 4

@@ -65,10 +65,10 @@ def all_labels(*parts: Any) -> np.ndarray:
 
 
 def read_names(names: Any) -> dict[Any, np.ndarray]:
-    """Vectors of names by label, all of one size; those of zeros say nothing and are left out.
+    """Vectors of names by label, all of one size.
 
     Raises:
-      ValueError: for what is no mapping, another shape, NaN or infinity; it names the label.
+      ValueError: for what is no mapping, another shape, NaN, infinity or zeros; it names the label.
     """
     if names is None:
         return {}
@@ -80,11 +80,11 @@ def read_names(names: Any) -> dict[Any, np.ndarray]:
         return {}
     try:
         table = np.array(list(names.values()), np.float64)
-        if table.ndim != 2 or not np.isfinite(table).all():
+        if table.ndim != 2 or not np.isfinite(table).all() or not table.any(axis=1).all():
             raise ValueError
     except (TypeError, ValueError) as error:
         raise ValueError(_what_is_wrong(names)) from error
-    return {label: row for label, row in zip(names, table, strict=True) if row.any()}
+    return dict(zip(names, table, strict=True))
 
 
 def _what_is_wrong(names: Mapping[Any, Any]) -> str:
@@ -103,6 +103,8 @@ def _what_is_wrong(names: Mapping[Any, Any]) -> str:
             )
         if not np.isfinite(vector).all():
             return f"The name of '{label}' holds NaN or infinity."
+        if not vector.any():
+            return f"The name of '{label}' is all zeros, which says nothing: leave it out."
     return "names holds no vector."
 
 

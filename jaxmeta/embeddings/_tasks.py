@@ -106,8 +106,7 @@ def varied_tasks(
         support = _as_rows(rows[:, :most], jnp.arange(most)[None] < each[:, None])
         spare = jnp.arange(queries)[None] < (size - each)[:, None]
         query = rows[jnp.arange(ways)[:, None], each[:, None] + jnp.arange(queries)[None]]
-        task = Task(support, _as_rows(query, spare), ClassNames(names, known))
-        return task, chosen
+        return Task(support, _as_rows(query, spare), ClassNames(names, known)), chosen
 
     return saying(with_classes, np.zeros(len(classes), np.int32))
 

@@ -85,6 +85,7 @@ def refused():
         ((x, y, names | some), r"that of 'class 00' has shape \(3,\)|the first has 3 numbers"),
         ((x, y, {y[0]: x[0] * np.inf}), "'class 00' holds NaN or infinity"),
         ((x, y, {y[0]: "a word"}), "'class 00' is no vector"),
+        ((x, y, {y[0]: 0 * x[0]}), "'class 00' is all zeros"),
         ((x, y, list(names.values())), "names is a dict"),
         ((x, y, {7: x[0]}), "all text or all numbers"),
         ((x[:, 0], y), "2D array"),
