@@ -84,7 +84,7 @@ def constructs(function: ast.FunctionDef) -> bool:
 
 @pytest.mark.parametrize("name", PUBLIC_MODULES)
 def test_a_public_name_says_what_a_caller_has_to_know(name):
-    if name.startswith("jaxmeta.tabular"):
+    if name.startswith(("jaxmeta.tabular", "jaxmeta.embeddings")):
         pytest.importorskip("sklearn")
     missing = [
         f"{Path(inspect.getsourcefile(value)).relative_to(ROOT)}:{called}: {what}"
@@ -96,7 +96,7 @@ def test_a_public_name_says_what_a_caller_has_to_know(name):
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_examples_run_and_give_what_they_say(name):
-    if name.startswith("jaxmeta.tabular.estimator"):
+    if name.startswith(("jaxmeta.tabular.estimator", "jaxmeta.embeddings._classifier")):
         pytest.importorskip("sklearn")
     outcome = doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS)
     assert not outcome.failed

@@ -8,6 +8,18 @@ import numpy as np
 
 from jaxmeta.export._perceptron import Perceptron
 
+ARRAY = '''\
+def _array(shape, dtype, values, places=None):
+    """What is stored: all of an array, or its entries that are not zero and where they are."""
+    values = np.frombuffer(base64.b85decode(values), dtype)
+    if places is None:
+        return values.reshape(shape)
+    whole = np.zeros(shape, dtype)
+    whole.flat[np.frombuffer(base64.b85decode(places[1]), places[0])] = values
+    return whole
+'''
+"""How a file puts its arrays together."""
+
 _HEAD = '''\
 """A learner adapted to one task: predict(x [N, {num_inputs}]) -> z [N, {num_outputs}].
 
@@ -22,21 +34,14 @@ LEAST = float(np.finfo(np.float32).min)
 FLOOR = (1.0 - 2.0**-20) * LEAST
 
 
-def _array(shape, dtype, values, places=None):
-    """What is stored: all of an array, or its entries that are not zero and where they are."""
-    values = np.frombuffer(base64.b85decode(values), dtype)
-    if places is None:
-        return values.reshape(shape)
-    whole = np.zeros(shape, dtype)
-    whole.flat[np.frombuffer(base64.b85decode(places[1]), places[0])] = values
-    return whole
+'''
 
-
+_ROWS = '''\
 def _rows(x, num_inputs):
     """x as rows of inputs, none included."""
     x = np.asarray(x, np.float32)
     if x.ndim < 2 or x.size != len(x) * num_inputs:
-        raise ValueError(f"predict reads rows x [N, {{num_inputs}}], got {{x.shape}}.")
+        raise ValueError(f"predict reads rows x [N, {num_inputs}], got {x.shape}.")
     return x.reshape(len(x), num_inputs)
 
 
@@ -88,12 +93,12 @@ def numpy_source(
     names, stored = [], []
     for i, (kernel, bias) in enumerate(learner.layers):
         wide = ".astype(np.float64)" if learner.square else ""
-        stored += [f"KERNEL_{i} = {_stored(kernel, compress)}{wide}"]
-        stored += [f"BIAS_{i} = {_stored(bias, compress)}"]
+        stored += [f"KERNEL_{i} = {as_stored(kernel, compress)}{wide}"]
+        stored += [f"BIAS_{i} = {as_stored(bias, compress)}"]
         names.append(f"rows @ KERNEL_{i} + BIAS_{i}")
     whole = len(learner.inputs) == learner.num_inputs
     if not whole:
-        stored.append(f"INPUTS = {_stored(learner.inputs, compress)}.astype(np.intp)")
+        stored.append(f"INPUTS = {as_stored(learner.inputs, compress)}.astype(np.intp)")
     body = [f"x = _rows(x, {learner.num_inputs})"]
     if learner.square:
         body.append("x = x.astype(np.float64)")
@@ -120,12 +125,13 @@ def numpy_source(
 
 def _head(learner: Perceptron) -> str:
     """What every file begins with."""
-    return _HEAD.format(
+    head = _HEAD.format(
         num_inputs=learner.num_inputs,
         num_outputs=learner.num_outputs,
         read=len(learner.inputs),
         adds=sum(kernel.size for kernel, _ in learner.layers),
     )
+    return head + ARRAY + "\n\n" + _ROWS
 
 
 def _sets(threshold: float | None) -> str:
@@ -157,7 +163,7 @@ def _columns(learner: Perceptron) -> list[str]:
     ]
 
 
-def _stored(array: np.ndarray, compress: bool) -> str:
+def as_stored(array: np.ndarray, compress: bool) -> str:
     """An array as a call of `_array`, the shorter of two."""
     if np.issubdtype(array.dtype, np.integer):
         array = array.astype(_index_dtype(array.max(initial=0)))
