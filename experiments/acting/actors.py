@@ -149,6 +149,7 @@ def train(
         go_on=options.resume,
         placement=placement,
         tasks_per_chunk=outer.tasks_per_step,
+        before={"learning_rate": 3e-3},
     )
     return Trained(actor, state.theta, seconds)
 

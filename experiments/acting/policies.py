@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import partial
 
 import numpy as np
+from scipy.special import betaincinv
 
 Index = Callable[[np.random.Generator, np.ndarray, np.ndarray, int], np.ndarray]
 """`(rng, wins [T, C], losses [T, C], t) -> [T, C]`: the index of each arm at pull t, from 0."""
@@ -33,6 +34,13 @@ def optimistic_thompson(
 ) -> np.ndarray:
     """A draw, or the mean if that is higher (May et al., 2012)."""
     return np.maximum(thompson(rng, wins, losses, t), _mean(wins, losses))
+
+
+def bayes_ucb(rng: np.random.Generator, wins: np.ndarray, losses: np.ndarray, t: int) -> np.ndarray:
+    """The quantile 1 - 1 / (t + 1) of the posterior, t from 1 (Kaufmann et al., 2012)."""
+    known = np.arange(t + 1)
+    table = betaincinv(known[:, None] + 1.0, known[None] + 1.0, 1.0 - 1.0 / (t + 2.0))
+    return table[wins.astype(int), losses.astype(int)]
 
 
 def ucb1(
@@ -70,6 +78,7 @@ FIXED: dict[str, Index] = {
     "greedy": greedy,
     "thompson": thompson,
     "optimistic_thompson": optimistic_thompson,
+    "bayes_ucb": bayes_ucb,
 }
 TUNED: dict[str, Callable[..., np.ndarray]] = {
     "ucb1": ucb1,
