@@ -38,6 +38,7 @@ LONG_FILES = {
 MOST_LINES_OF_A_FUNCTION = 40
 LONG_FUNCTIONS = {
     # A constructor holds the functions of its learner.
+    "jaxmeta/acting/_planner.py:planner": 50,
     "jaxmeta/learners/_cavia.py:cavia": 60,
     "jaxmeta/learners/_hypernet.py:hypernet": 74,
     "jaxmeta/learners/_in_context.py:in_context": 80,
@@ -45,7 +46,7 @@ LONG_FUNCTIONS = {
     "jaxmeta/learners/_matching.py:matching": 53,
     "jaxmeta/learners/_neural_process.py:neural_process": 80,
     "jaxmeta/learners/_prototypes.py:prototypes": 44,
-    "jaxmeta/learners/_recurrent.py:recurrent": 55,
+    "jaxmeta/learners/_recurrent.py:recurrent": 60,
     "jaxmeta/learners/_ridge.py:ridge": 63,
     "jaxmeta/learners/_transfer.py:transfer": 59,
     "jaxmeta/networks/_adapters.py:chain": 43,

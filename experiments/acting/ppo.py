@@ -1,5 +1,6 @@
 """Proximal policy optimisation from scratch: what a goal takes without having met others."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -66,23 +67,7 @@ def ppo(
     def improve(carry: tuple[Any, Any], key: Array) -> tuple[tuple[Any, Any], None]:
         theta, opt_state = carry
         trial = play(policy, environment, theta, params, key)
-        states, chosen = trial.rows[:, :num_states], trial.actions[:, None]
-        values = states @ theta["values"]
-        advantages, returns = _advantages(trial, values, trial.rows[:, num_states])
-        before = jnp.take_along_axis(jax.nn.log_softmax(trial.logits), chosen, axis=1)[:, 0]
-        scale = jnp.maximum(trial.mask.sum(), 1.0)
-        mean = (trial.mask * advantages).sum() / scale
-        spread = jnp.sqrt((trial.mask * jnp.square(advantages - mean)).sum() / scale)
-        advantages = (advantages - mean) / (spread + 1e-6)
-
-        def loss(theta: dict[str, Array]) -> Array:
-            chance = jax.nn.log_softmax(states @ theta["logits"])
-            ratio = jnp.exp(jnp.take_along_axis(chance, chosen, axis=1)[:, 0] - before)
-            held = jnp.clip(ratio, 1.0 - CLIP, 1.0 + CLIP)
-            gain = jnp.minimum(ratio * advantages, held * advantages)
-            unsure = -(jnp.exp(chance) * chance).sum(axis=1)
-            miss = jnp.square(states @ theta["values"] - returns)
-            return -(trial.mask * (gain + ENTROPY * unsure - 0.5 * miss)).sum() / scale
+        loss = _clipped(trial, theta, num_states)
 
         def epoch(carry: tuple[Any, Any], _: None) -> tuple[tuple[Any, Any], None]:
             theta, opt_state = carry
@@ -96,6 +81,30 @@ def ppo(
     theta = table(num_states, num_actions)
     keys = jax.random.split(key, iterations)
     return jax.lax.scan(improve, (theta, tx.init(theta)), keys)[0][0]
+
+
+def _clipped(
+    trial: Trial, theta: dict[str, Array], num_states: int
+) -> Callable[[dict[str, Array]], Array]:
+    """The clipped objective of the steps of a trial that theta played."""
+    states, chosen = trial.rows[:, :num_states], trial.actions[:, None]
+    advantages, returns = _advantages(trial, states @ theta["values"], trial.rows[:, num_states])
+    before = jnp.take_along_axis(jax.nn.log_softmax(trial.logits), chosen, axis=1)[:, 0]
+    scale = jnp.maximum(trial.mask.sum(), 1.0)
+    mean = (trial.mask * advantages).sum() / scale
+    spread = jnp.sqrt((trial.mask * jnp.square(advantages - mean)).sum() / scale)
+    advantages = (advantages - mean) / (spread + 1e-6)
+
+    def loss(theta: dict[str, Array]) -> Array:
+        chance = jax.nn.log_softmax(states @ theta["logits"])
+        ratio = jnp.exp(jnp.take_along_axis(chance, chosen, axis=1)[:, 0] - before)
+        held = jnp.clip(ratio, 1.0 - CLIP, 1.0 + CLIP)
+        gain = jnp.minimum(ratio * advantages, held * advantages)
+        unsure = -(jnp.exp(chance) * chance).sum(axis=1)
+        miss = jnp.square(states @ theta["values"] - returns)
+        return -(trial.mask * (gain + ENTROPY * unsure - 0.5 * miss)).sum() / scale
+
+    return loss
 
 
 def _advantages(trial: Trial, values: Array, left: Array) -> tuple[Array, Array]:

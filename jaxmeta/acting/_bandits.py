@@ -116,11 +116,8 @@ def _bandit(
     def expected_reward(state: BanditState, action: Array, params: Bandit) -> Array:
         return params.means[action]
 
-    def best_action(state: BanditState, params: Bandit) -> Array:
-        return jnp.argmax(jnp.where(_actions(params) > 0, params.means, -jnp.inf))
-
     return Environment(
-        draw, reset, step, _actions, _hints, most_pulls, expected_reward, best_action
+        draw, reset, step, _actions, _hints, most_pulls, expected_reward, _best_action
     )
 
 
@@ -137,6 +134,10 @@ def _seen(state: BanditState, params: Bandit) -> Array:
 
 def _actions(params: Bandit) -> Array:
     return (jnp.arange(len(params.means)) < params.arms).astype(jnp.float32)
+
+
+def _best_action(state: BanditState, params: Bandit) -> Array:
+    return jnp.argmax(jnp.where(_actions(params) > 0, params.means, -jnp.inf))
 
 
 def _hints(params: Bandit) -> Array:

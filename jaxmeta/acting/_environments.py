@@ -34,6 +34,28 @@ class Environment(NamedTuple):
     best_action: Callable[[PyTree, PyTree], Array] | None = None
 
 
+class EpisodeState(NamedTuple):
+    """Where one is, the steps of this episode, and the episodes before it; int32 `[]`."""
+
+    where: Array
+    time: Array
+    episode: Array
+
+
+def first_state() -> EpisodeState:
+    """The start of a trial."""
+    return EpisodeState(*(jnp.zeros((), jnp.int32) for _ in range(3)))
+
+
+def next_state(state: EpisodeState, where: Array, over: Array) -> EpisodeState:
+    """One step on to `where`, or at the start of the next episode if this one is over."""
+    return EpisodeState(
+        jnp.where(over, 0, where),
+        jnp.where(over, 0, state.time + 1),
+        state.episode + over.astype(jnp.int32),
+    )
+
+
 def row(obs: Array, reward: Array | float) -> Array:
     """What a learner reads of a step `[P + 1]`: what was seen before it, and its reward."""
     return jnp.append(obs, jnp.asarray(reward, obs.dtype))

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmeta._validation import check_positive
-from jaxmeta.acting._environments import Environment
+from jaxmeta.acting._environments import Environment, EpisodeState, first_state, next_state
 from jaxmeta.types import Array
 
 ROOMS = (
@@ -32,14 +32,6 @@ class Maze(NamedTuple):
     """What a task is: the cell of the goal, int32 `[]`."""
 
     goal: Array
-
-
-class MazeState(NamedTuple):
-    """The cell, the steps of this episode, and the episodes before; int32 `[]`."""
-
-    where: Array
-    time: Array
-    episode: Array
 
 
 def maze(
@@ -82,44 +74,33 @@ def maze(
     if not len(goals):
         raise ValueError(f"No cell of this maze is {nearest} steps or more from its first one.")
 
-    def draw(key: Array) -> Maze:
-        return Maze(jax.random.choice(key, jnp.asarray(goals, jnp.int32)))
-
-    def seen(state: MazeState) -> Array:
+    def seen(state: EpisodeState) -> Array:
         left = jnp.stack([1.0 - state.time / horizon, 1.0 - state.episode / episodes])
         return jnp.concatenate([jax.nn.one_hot(state.where, len(moves)), left])
 
-    def reset(key: Array, params: Maze) -> tuple[Array, MazeState]:
-        state = MazeState(*(jnp.zeros((), jnp.int32) for _ in range(3)))
+    def reset(key: Array, params: Maze) -> tuple[Array, EpisodeState]:
+        state = first_state()
         return seen(state), state
 
     def step(
-        key: Array, state: MazeState, action: Array, params: Maze
-    ) -> tuple[Array, MazeState, Array, Array]:
+        key: Array, state: EpisodeState, action: Array, params: Maze
+    ) -> tuple[Array, EpisodeState, Array, Array]:
         where = jnp.asarray(moves, jnp.int32)[state.where, action]
         there = where == params.goal
-        over = there | (state.time + 1 >= horizon)
-        state = MazeState(
-            jnp.where(over, 0, where),
-            jnp.where(over, 0, state.time + 1),
-            state.episode + over.astype(jnp.int32),
-        )
+        state = next_state(state, where, there | (state.time + 1 >= horizon))
         reward = there.astype(jnp.float32) - 0.5 / horizon
         return seen(state), state, reward, state.episode >= episodes
 
-    def hints(params: Maze) -> Array:
-        return jax.nn.one_hot(params.goal, len(moves))
-
-    def best_action(state: MazeState, params: Maze) -> Array:
+    def best_action(state: EpisodeState, params: Maze) -> Array:
         after = jnp.asarray(moves, jnp.int32)[state.where]
         return jnp.argmin(jnp.asarray(far)[after, params.goal])
 
     return Environment(
-        draw,
+        lambda key: Maze(jax.random.choice(key, jnp.asarray(goals, jnp.int32))),
         reset,
         step,
         lambda params: jnp.ones(len(MOVES)),
-        hints,
+        lambda params: jax.nn.one_hot(params.goal, len(moves)),
         episodes * horizon,
         best_action=best_action,
     )

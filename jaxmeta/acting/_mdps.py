@@ -1,12 +1,13 @@
 """Random Markov decision processes: transitions and rewards to be found out, episode by episode."""
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxmeta._validation import check_positive
-from jaxmeta.acting._environments import Environment
+from jaxmeta.acting._environments import Environment, EpisodeState, first_state, next_state
 from jaxmeta.types import Array
 
 
@@ -20,14 +21,6 @@ class MDP(NamedTuple):
 
     transitions: Array
     means: Array
-
-
-class MDPState(NamedTuple):
-    """The state of the process, the steps of this episode, and the episodes before; int32 `[]`."""
-
-    where: Array
-    time: Array
-    episode: Array
 
 
 def random_mdp(
@@ -65,13 +58,7 @@ def random_mdp(
     """
     check_positive(states=states, actions=actions, episodes=episodes, horizon=horizon)
 
-    def draw(key: Array) -> MDP:
-        where_key, mean_key = jax.random.split(key)
-        shares = jax.random.exponential(where_key, (states, actions, states))
-        means = 1.0 + jax.random.normal(mean_key, (states, actions))
-        return MDP(shares / shares.sum(axis=-1, keepdims=True), means)
-
-    def seen(state: MDPState) -> Array:
+    def seen(state: EpisodeState) -> Array:
         left = (episodes - 1 - state.episode).astype(jnp.float32)
         return jnp.concatenate(
             [
@@ -81,48 +68,50 @@ def random_mdp(
             ]
         )
 
-    def reset(key: Array, params: MDP) -> tuple[Array, MDPState]:
-        state = MDPState(*(jnp.zeros((), jnp.int32) for _ in range(3)))
+    def reset(key: Array, params: MDP) -> tuple[Array, EpisodeState]:
+        state = first_state()
         return seen(state), state
 
     def step(
-        key: Array, state: MDPState, action: Array, params: MDP
-    ) -> tuple[Array, MDPState, Array, Array]:
+        key: Array, state: EpisodeState, action: Array, params: MDP
+    ) -> tuple[Array, EpisodeState, Array, Array]:
         where_key, noise_key = jax.random.split(key)
         chances = jnp.log(params.transitions[state.where, action])
         where = jax.random.categorical(where_key, chances).astype(jnp.int32)
         reward = params.means[state.where, action] + jax.random.normal(noise_key)
-        over = state.time + 1 >= horizon
-        state = MDPState(
-            jnp.where(over, 0, where),
-            jnp.where(over, 0, state.time + 1),
-            state.episode + over.astype(jnp.int32),
-        )
+        state = next_state(state, where, state.time + 1 >= horizon)
         return seen(state), state, reward, state.episode >= episodes
 
-    def expected_reward(state: MDPState, action: Array, params: MDP) -> Array:
-        return params.means[state.where, action]
-
-    def best_action(state: MDPState, params: MDP) -> Array:
-        after = optimal_values(params, horizon)[horizon - 1 - state.time]
-        return jnp.argmax((params.means + params.transitions @ after)[state.where])
-
-    def hints(params: MDP) -> Array:
-        """The best return of a step, and the value of each state with half an episode to go."""
-        values = optimal_values(params, horizon)
-        half = values[horizon // 2] / max(1, horizon // 2)
-        return jnp.concatenate([values[horizon, :1] / horizon, half])
-
     return Environment(
-        draw,
+        partial(_draw, states, actions),
         reset,
         step,
         lambda params: jnp.ones(actions),
-        hints,
+        partial(_hints, horizon),
         episodes * horizon,
-        expected_reward,
-        best_action,
+        lambda state, action, params: params.means[state.where, action],
+        partial(_best_action, horizon),
     )
+
+
+def _draw(states: int, actions: int, key: Array) -> MDP:
+    where_key, mean_key = jax.random.split(key)
+    # Exponential numbers over their sum are a draw of Dirichlet(1, ..., 1).
+    shares = jax.random.exponential(where_key, (states, actions, states))
+    means = 1.0 + jax.random.normal(mean_key, (states, actions))
+    return MDP(shares / shares.sum(axis=-1, keepdims=True), means)
+
+
+def _best_action(horizon: int, state: EpisodeState, params: MDP) -> Array:
+    after = optimal_values(params, horizon)[horizon - 1 - state.time]
+    return jnp.argmax((params.means + params.transitions @ after)[state.where])
+
+
+def _hints(horizon: int, params: MDP) -> Array:
+    """The best return of a step, and the value of each state with half an episode to go."""
+    values = optimal_values(params, horizon)
+    half = values[horizon // 2] / max(1, horizon // 2)
+    return jnp.concatenate([values[horizon, :1] / horizon, half])
 
 
 def optimal_values(params: MDP, horizon: int) -> Array:

@@ -113,43 +113,64 @@ def planner(
 
         def step(w: ProcessCounts, row: tuple[Array, Array, Array]) -> tuple[ProcessCounts, None]:
             x, member, real = row
-            state = x[:states]
-            cell = state[:, None] * member[None].astype(x.dtype)
-            more = ProcessCounts(
-                _arrived(w, x), w.rewards + x[-1] * cell, w.visits + cell, cell, w.present
-            )
+            more = _counted(w, x, member.astype(x.dtype))
             return jax.tree.map(lambda new, old: jnp.where(real > 0, new, old), more, w), None
 
         return jax.lax.scan(step, w, (rows.x, one_hot_labels(rows, actions), rows.mask))[0]
 
-    def _arrived(w: ProcessCounts, x: Array) -> Array:
-        """The transitions, once it is seen where the last step led; a new episode tells nothing."""
-        goes_on = 1.0 - x[states + horizon - 1]
-        return w.transitions + (goes_on * w.last)[..., None] * x[:states][None, None]
-
-    def plan(theta: PyTree, w: ProcessCounts, x: Array) -> Array:
-        """Values of the actions `[A]` at a row `[P]`."""
-        known, alpha = _arrived(w, x), jnp.exp(theta["log_alpha"])
-        chances = (alpha + known) / (states * alpha + known.sum(axis=2, keepdims=True))
-        strength = jnp.exp(theta["log_strength"])
-        total = strength + w.visits
-        mean = (strength * theta["mean"] + w.rewards) / total
-        unsure = jax.lax.rsqrt(total)
-        later = jnp.broadcast_to(x[-3:-1], (states, actions, 2))
-        seen = jnp.stack([unsure, jnp.log1p(w.visits) / 4.0], axis=2)
-        seen = jnp.concatenate([seen, later], axis=2).reshape(-1, 4)
-        mean = mean + unsure * _bonus.apply(theta["bonus"], seen).reshape(states, actions)
-
-        def back(values: Array, _: None) -> tuple[Array, Array]:
-            q = mean + chances @ values
-            values = jnp.where(w.present[None], q, -jnp.inf).max(axis=1)
-            return values, x[:states] @ q
-
-        _, q = jax.lax.scan(back, jnp.zeros(states), None, length=horizon)
-        return jnp.exp(theta["log_scale"]) * (x[states : states + horizon] @ q)
-
     def predict(theta: PyTree, w: ProcessCounts, x: Array) -> Array:
         check(x)
-        return with_absent(jax.vmap(lambda row: plan(theta, w, row))(x), w.present)
+        return with_absent(jax.vmap(lambda row: _plan(theta, w, row))(x), w.present)
 
     return MetaLearner(init, adapt, predict, extend)
+
+
+class _Row(NamedTuple):
+    """A row of `random_mdp`, taken apart: all but the reward are vectors."""
+
+    state: Array
+    left: Array
+    episodes: Array
+    reward: Array
+
+
+def _apart(x: Array, states: int) -> _Row:
+    return _Row(x[:states], x[states:-3], x[-3:-1], x[-1])
+
+
+def _counted(w: ProcessCounts, x: Array, action: Array) -> ProcessCounts:
+    """The counts after one step more."""
+    row = _apart(x, len(w.visits))
+    cell = row.state[:, None] * action[None]
+    return ProcessCounts(
+        _arrived(w, row), w.rewards + row.reward * cell, w.visits + cell, cell, w.present
+    )
+
+
+def _arrived(w: ProcessCounts, row: _Row) -> Array:
+    """The transitions, once it is seen where the last step led; a new episode tells nothing."""
+    goes_on = 1.0 - row.left[-1]
+    return w.transitions + (goes_on * w.last)[..., None] * row.state[None, None]
+
+
+def _plan(theta: PyTree, w: ProcessCounts, x: Array) -> Array:
+    """Values of the actions `[A]` at a row `[P]`."""
+    states, actions = w.visits.shape
+    row = _apart(x, states)
+    known, alpha = _arrived(w, row), jnp.exp(theta["log_alpha"])
+    chances = (alpha + known) / (states * alpha + known.sum(axis=2, keepdims=True))
+    strength = jnp.exp(theta["log_strength"])
+    total = strength + w.visits
+    unsure = jax.lax.rsqrt(total)
+    later = jnp.broadcast_to(row.episodes, (states, actions, 2))
+    seen = jnp.stack([unsure, jnp.log1p(w.visits) / 4.0], axis=2)
+    seen = jnp.concatenate([seen, later], axis=2).reshape(-1, 4)
+    bonus = unsure * _bonus.apply(theta["bonus"], seen).reshape(states, actions)
+    hoped = (strength * theta["mean"] + w.rewards) / total + bonus
+
+    def back(values: Array, _: None) -> tuple[Array, Array]:
+        q = hoped + chances @ values
+        return jnp.where(w.present[None], q, -jnp.inf).max(axis=1), row.state @ q
+
+    _, q = jax.lax.scan(back, jnp.zeros(states), None, length=len(row.left))
+    return jnp.exp(theta["log_scale"]) * (row.left @ q)

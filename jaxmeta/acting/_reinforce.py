@@ -21,10 +21,10 @@ def reinforce(
         z = network_phi(x)
 
     R_t is the sum of the n_t rewards so far from step t on. `rate` and b, the reward of a step that
-    is neither good nor bad, are learned. Trained by `actor_critic_objective` this is MAML with the gradient of the expected
-    return as it is: its score function is of histories, which holds both how the steps move the
-    policy and how the policy chose what they are computed from. So nothing is left out, and no
-    surrogate such as DiCE is needed.
+    is neither good nor bad, are learned. Trained by `actor_critic_objective` this is MAML with the
+    gradient of the expected return as it is: its score function is of histories, which holds both
+    how the steps move the policy and how the policy chose what they are computed from. So nothing
+    is left out, and no surrogate such as DiCE is needed.
 
     Args:
       network: `[N, ...] -> [N, F]` of what is seen, without the reward; a linear layer follows.
@@ -79,10 +79,7 @@ def reinforce(
         chosen = jnp.take_along_axis(chances, history.y[:, None], axis=1)[:, 0]
         return -(weight * chosen).sum() / jnp.maximum(real.sum(), 1.0)
 
-    def adapt(
-        theta: PyTree, support: Examples, *, description: PyTree = None, key: Array | None = None
-    ) -> Examples:
-        del theta, description, key
+    def adapt(theta: PyTree, support: Examples, **_: PyTree) -> Examples:
         rows = read_support(support, ways, classes_for="reinforce", may_be_empty=True)
         return rows._replace(y=jnp.maximum(rows.y, 0))
 

@@ -17,6 +17,7 @@ TINY = ["--steps", "2", "--tasks-per-step", "4"]
 @pytest.mark.slow
 def test_mdps_writes_the_contract_and_goes_on(tmp_path, capsys):
     flags = [*TINY, "--episodes", "2", "--size", "4", "--eval-tasks", "16", "--out", str(tmp_path)]
+    flags += ["--learner", "planner", "rl2"]
     assert mdps.main(flags) == 0
     rows = json.loads((tmp_path / "result.json").read_text())["results"]
     names = {row["name"] for row in rows}
