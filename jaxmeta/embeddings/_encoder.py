@@ -65,7 +65,7 @@ class SentenceEncoder(NamedTuple):
                     bar.update(len(rows))
         return vectors
 
-    def apply(self, params: Bert, ids: Array, mask: Array) -> Array:
+    def apply(self, params: Bert, ids: Array | np.ndarray, mask: Array | np.ndarray) -> Array:
         """The network as a pure function: tokens and their mask `[N, T]` to vectors `[N, D]`.
 
         Args:

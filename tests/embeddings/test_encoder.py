@@ -176,9 +176,9 @@ MIDDLE = "encoder.layer.1.output.dense.bias"
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"change": drop(MIDDLE)}, f"lack the tensor '{MIDDLE}' .1 of 53"),
+        ({"change": drop(MIDDLE)}, f"lack the tensor '{MIDDLE}'"),
         ({"change": drop("embeddings.word_embeddings.weight")}, "word_embeddings"),
-        ({"config": {"num_hidden_layers": 4}}, "lack the tensor 'encoder.layer.3.*16 of 69"),
+        ({"config": {"num_hidden_layers": 4}}, "lack the tensor 'encoder.layer.3"),
         ({"change": put(MIDDLE, np.ones(5))}, r"bias' is of shape \[5\], not \[8\]"),
         ({"change": put(MIDDLE, [np.nan] * 8)}, "holds NaN"),
         ({"change": put("embeddings.word_embeddings.weight", np.ones((9, 8)))}, "17 tokens.*9"),
