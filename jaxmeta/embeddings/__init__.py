@@ -1,6 +1,7 @@
 """Few-shot classification of frozen features: from names, from a few examples, or from both.
 
-`FewShotClassifier` needs scikit-learn; the learner behind it, `named_head`, does not.
+`FewShotClassifier` needs scikit-learn; the learner behind it, `named_head`, does not. Features of
+sentences come from `sentence_encoder`, which needs the extra `text`.
 """
 
 import importlib
@@ -8,12 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from jaxmeta.embeddings._classifier import FewShotClassifier
+    from jaxmeta.embeddings._encoder import SentenceEncoder, sentence_encoder
     from jaxmeta.embeddings._learner import ClassNames, NamedHead, named_head
 
-__all__ = ["ClassNames", "FewShotClassifier", "NamedHead", "named_head"]
+__all__ = [
+    "ClassNames",
+    "FewShotClassifier",
+    "NamedHead",
+    "SentenceEncoder",
+    "named_head",
+    "sentence_encoder",
+]
 
 # Who fits with NumPy does not wait for JAX.
 _HOMES = {name: "_learner" for name in ("ClassNames", "NamedHead", "named_head")}
+_HOMES |= {name: "_encoder" for name in ("SentenceEncoder", "sentence_encoder")}
 
 
 def __getattr__(name: str) -> Any:
