@@ -83,7 +83,8 @@ def support_of(films: np.ndarray, values: np.ndarray, size: int = MOST_RATINGS) 
     """Rated films as rows of a support set, padded to one size."""
     x, y = np.zeros((size, 1), np.int32), np.zeros((size, 1), np.float32)
     x[: len(films), 0], y[: len(films), 0] = films, values
-    return Examples(x, y, (np.arange(size) < len(films)).astype(np.float32))
+    mask = (np.arange(size) < len(films)).astype(np.float32)
+    return Examples(*(jnp.asarray(each) for each in (x, y, mask)))
 
 
 def tasks_of(matrix: np.ndarray, blocks: np.ndarray) -> Sampler:

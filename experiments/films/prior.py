@@ -10,7 +10,7 @@ inverse-Wishart prior around S0 = own I + common + alike G G^T, where G has the 
 from typing import NamedTuple
 
 import numpy as np
-from scipy.linalg import lapack
+from scipy.linalg import get_lapack_funcs
 
 SHRINKAGE = 3.0
 """Ratings that the mean of all is worth, in the mean of one film."""
@@ -90,7 +90,7 @@ def fit(matrix: np.ndarray, genres: np.ndarray, setting: Setting, start=None) ->
 def _inverse(gram: np.ndarray, noise: float) -> np.ndarray:
     """(gram + noise I)^-1 by Cholesky."""
     gram[np.diag_indices(len(gram))] += noise
-    factor, _ = lapack.spotrf(gram, lower=1)
-    lower, _ = lapack.spotri(factor, lower=1)
+    factorise, invert = get_lapack_funcs(("potrf", "potri"), (gram,))
+    lower, _ = invert(factorise(gram, lower=1)[0], lower=1)
     lower = np.tril(lower)
     return lower + np.tril(lower, -1).T
