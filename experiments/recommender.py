@@ -12,20 +12,22 @@ The data are MovieLens 100k, for research alone and not to be passed on: `ml100k
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from experiments.common.command_line import as_settings, check_finite, flag, in_a_sentence, parse
 from experiments.common.documents import plus_minus, report, table
 from experiments.common.run import begin
 from experiments.common.training_loop import cache_compilations
-from experiments.films import cold, few, judging, learner, plots, serving, training
+from experiments.films import cold, crossing, few, judging, learner, plots, serving, training
 from experiments.films.competition import Competition, enter
-from experiments.films.data import MOST_RATINGS, Ratings, Viewer, load, split, viewers
+from experiments.films.data import MOST_RATINGS, Ratings, load, split, viewers
 from experiments.films.judging import Method
-from experiments.films.table import crossed
+from experiments.films.table import Films, crossed
 from jaxmeta import checkpoint
 
-OURS = "taste, this library"
+OURS, PRIOR = "taste, this library", "closed-form prior"
 
 
 @dataclass(frozen=True)
@@ -42,11 +44,18 @@ class Options:
     out: Path = flag(Path("runs/recommender"), "folder for all that is written")
 
 
-def train(options: Options, ratings: Ratings, users: Any, rivals: Competition) -> tuple[Any, Any]:
-    """The learner, its theta for new users, and the seconds of its training."""
+class Trained(NamedTuple):
+    """theta for new users, the seconds of its training, and each training user when unseen."""
+
+    theta: Any
+    seconds: float
+    crossed: dict[int, crossing.Pair]
+
+
+def train(options: Options, ratings: Ratings, users: Any, rivals: Competition) -> Trained:
+    """Describe the films, train on all training users, then on all but each fifth of them."""
     matrix, genres = ratings.of(users["train"]), ratings.genres
-    size = min(options.factors, len(genres))
-    regulariser = rivals.chosen["EASE"]
+    size, regulariser = min(options.factors, len(genres)), rivals.chosen["EASE"]
     films, blocks = training.described(
         options.out / "films.npz",
         {"seed": options.seed, "size": size, "chosen": rivals.chosen},
@@ -55,29 +64,41 @@ def train(options: Options, ratings: Ratings, users: Any, rivals: Competition) -
             matrix, genres, rivals.setting, rivals.prior, size=size, regulariser=regulariser
         ),
     )
-    theta, seconds = training.train(
-        films,
-        matrix,
-        blocks,
-        seed=options.seed,
-        steps=options.steps,
-        out=options.out,
-        go_on=options.resume,
-    )
+    run = {"steps": options.steps, "out": options.out, "go_on": options.resume}
+    theta, seconds = training.train(films, matrix, blocks, seed=options.seed, **run)
     check_finite(theta, f"taste after {options.steps} outer steps")
-    return serving.first_block(theta, len(genres)), (films, seconds)
+    unseen = crossing.judge(
+        films, ratings, users["train"], blocks, options.ratings, seed=options.seed, **run
+    )
+    return Trained(serving.block(theta, len(genres)), seconds, unseen)
 
 
-def judge(methods: list[Method], users: list[Viewer], sizes: tuple[int, ...]) -> list[dict]:
+Found = dict[int, dict[str, judging.Worth]]
+"""What each method is worth to each user, by number of ratings and by its name."""
+
+
+def compared(found: Found) -> list[dict[str, Any]]:
     """The rows of all methods for each number of ratings, with paired differences."""
     rows = []
-    for size in sizes:
-        worth = {each.name: judging.measure(each, users, size) for each in methods}
-        for name, found in worth.items():
-            row = judging.row_of(name, size, found)
-            row["against_prior"] = judging.difference(found.rmse, worth["closed-form prior"].rmse)
-            row["against_ease"] = judging.difference(found.ndcg, worth["EASE"].ndcg)
+    for size, worth in found.items():
+        for name, each in worth.items():
+            row = judging.row_of(name, size, each)
+            row["against_prior"] = judging.difference(each.rmse, worth[PRIOR].rmse)
+            row["against_ease"] = judging.difference(each.ndcg, worth["EASE"].ndcg)
             rows.append(row)
+    return rows
+
+
+def over_all(found: Found, unseen: dict[int, crossing.Pair]) -> list[dict[str, Any]]:
+    """Ours against the closed form over test users and, cross-validated, training users."""
+    rows = []
+    for size, (ours, theirs) in unseen.items():
+        pairs = {"training users, crossed": (ours.rmse, theirs.rmse)}
+        pairs["test users"] = found[size][OURS].rmse, found[size][PRIOR].rmse
+        both = [np.concatenate(values) for values in zip(*pairs.values(), strict=True)]
+        for name, (a, b) in (pairs | {"both": both}).items():
+            row = {"ratings": size, "users": name, "num_users": len(a), "rmse": a.mean()}
+            rows.append(row | {"prior": b.mean(), "difference": judging.difference(a, b)})
     return rows
 
 
@@ -99,7 +120,16 @@ def aside(document: dict[str, Any]) -> str:
         }
         for row in document["cold_films"]
     ]
-    lines = [table(few_films)]
+    all_users = [
+        {
+            "ratings, users": f"{row['ratings']}, {row['num_users']} {row['users']}",
+            "RMSE": f"{row['rmse']:.4f}",
+            "of the prior": f"{row['prior']:.4f}",
+            "difference": judging.difference_as_text(row["difference"]),
+        }
+        for row in document["all_users"]
+    ]
+    lines = [table(all_users), table(few_films)]
     for films in document["films_that_matter"]:
         lines.append("\n".join(_of_film(each) for each in films))
     costs = ", ".join(f"{name} {value:.0f}" for name, value in document["times"].items())
@@ -129,11 +159,17 @@ def main(arguments: list[str] | None = None) -> int:
     valid, test = (viewers(ratings, users[part], options.seed) for part in ("valid", "test"))
     matrix = ratings.of(users["train"])
     rivals = enter(matrix, ratings.genres, valid, options.ratings)
-    theta, (films, seconds) = train(options, ratings, users, rivals)
-    model = learner.taste(films, training.HIDDEN)
+    theta, seconds, unseen = train(options, ratings, users, rivals)
+    model = learner.taste(Films(**theta["films"]), training.HIDDEN)
     rate, rank = (serving.answers(model, theta, num_films, column) for column in (0, 1))
-    rows = judge([*rivals.methods, Method(OURS, rate, rank)], test, options.ratings)
+    methods = [*rivals.methods, Method(OURS, rate, rank)]
+    found = {
+        size: {each.name: judging.measure(each, test, size) for each in methods}
+        for size in options.ratings
+    }
+    rows = compared(found)
     document = {"config": as_settings(options), "results": rows, "chosen": rivals.chosen}
+    document["all_users"] = over_all(found, unseen)
     document |= {"few_films": few.judge(rivals.prior, test)}
     document |= {"films_that_matter": few.examples(rivals.prior, ratings.genres, test[:2])}
     document["cold_films"] = cold.judge(

@@ -12,11 +12,11 @@ from experiments.films.judging import Method, choose
 from experiments.films.prior import ItemPrior, Setting, fit
 
 OFFSETS = (1.0, 2.0, 4.0, 6.0, 9.0)
-NEIGHBOURS = tuple(itertools.product((30.0, 60.0, 120.0), (10, 20), (2.0, 4.0)))
-FACTORS = tuple(itertools.product((4, 8, 16, 32), (3.0, 6.0, 12.0), (4.0,)))
+NEIGHBOURS = tuple(itertools.product((30.0, 60.0, 120.0), (10, 20), (4.0,)))
+FACTORS = tuple(itertools.product((4, 8, 16, 24), (4.0, 8.0), (4.0,)))
 ALIKE = (5.0, 20.0, 80.0, 300.0)
-EASES = (500.0, 1000.0, 2000.0, 4000.0, 8000.0, 16000.0)
-IMPLICIT = tuple(itertools.product((16, 32), (30.0, 100.0), (1.0, 4.0)))
+EASES = (500.0, 1000.0, 2000.0, 4000.0, 8000.0)
+IMPLICIT = tuple(itertools.product((16,), (30.0, 100.0), (1.0, 4.0)))
 PRIORS = (
     Setting(strength=50.0, own=0.15, alike=0.0, noise=0.6),
     Setting(strength=100.0, own=0.1, alike=0.1, noise=0.5),

@@ -18,6 +18,8 @@ GENRES = (
 """What the columns of `item_genres` stand for, as u.genre of MovieLens 100k has them."""
 MOST_RATINGS = 20
 """Ratings of a user that may be known; all the others are the query, however few are known."""
+RATED, OTHERS = 160, 120
+"""Films of a training task: rated ones first, as many as there are, and others."""
 LIKED = 4.0
 """A film with this rating or more was worth recommending."""
 
@@ -88,7 +90,7 @@ def support_of(films: np.ndarray, values: np.ndarray, size: int = MOST_RATINGS) 
 
 
 def tasks_of(matrix: np.ndarray, blocks: np.ndarray) -> Sampler:
-    """Users as tasks: some ratings to adapt to, and all films but these to be judged by.
+    """Users as tasks: some ratings to adapt to; others, and films not rated, to be judged by.
 
     How many ratings there are is drawn log-uniformly, from 1 to `MOST_RATINGS`, and half of what
     the user has rated at the most. A row of the query has y = [rating, whether it was rated].
@@ -104,15 +106,17 @@ def tasks_of(matrix: np.ndarray, blocks: np.ndarray) -> Sampler:
     def sampler(key: jax.Array) -> Task:
         user_key, order_key, size_key = jax.random.split(key, 3)
         user = jax.random.randint(user_key, (), 0, len(matrix))
-        chance = jnp.where(seen[user], jax.random.uniform(order_key, (num_films,)), 2.0)
-        films = jnp.argsort(chance)[:MOST_RATINGS]
+        # The rated ones first, the others last, both in an order by chance.
+        chance = jax.random.uniform(order_key, (num_films,)) + jnp.where(seen[user], 0.0, 1.0)
+        order = jnp.argsort(chance)
         size = jnp.exp(jax.random.uniform(size_key) * jnp.log(MOST_RATINGS + 0.99))
         size = jnp.clip(size.astype(int), 1, jnp.maximum(seen[user].sum() // 2, 1))
-        known = jnp.arange(MOST_RATINGS) < size
-        x = start[user] + jnp.arange(num_films)[:, None]
-        support = Examples(x[films], ratings[user, films][:, None], known.astype(jnp.float32))
-        told = jnp.stack([ratings[user], seen[user].astype(jnp.float32)], axis=1)
-        asked = jnp.ones(num_films).at[films].min(1.0 - known)
-        return Task(support, Examples(x, told, asked))
+        films = jnp.concatenate([order[:RATED], order[max(RATED, num_films - OTHERS) :]])
+        known = jnp.arange(len(films)) < size
+        x, rated = start[user] + films[:, None], seen[user, films].astype(jnp.float32)
+        told = jnp.stack([ratings[user, films], rated], axis=1)
+        mask = known[:MOST_RATINGS].astype(jnp.float32)
+        support = Examples(x[:MOST_RATINGS], told[:MOST_RATINGS, :1], mask)
+        return Task(support, Examples(x, told, jnp.where(known, 0.0, 1.0)))
 
     return sampler

@@ -24,9 +24,10 @@ def answers(learner: MetaLearner, theta: Any, num_films: int, column: int) -> An
     return lambda rated, ratings: np.asarray(run(support_of(rated, ratings)))[:, column]
 
 
-def first_block(theta: Any, num_films: int) -> Any:
-    """theta with the films as all training users know them: what serves new users."""
-    return theta | {"films": jax.tree.map(lambda column: column[:num_films], theta["films"])}
+def block(theta: Any, num_films: int, number: int = 0) -> Any:
+    """theta with one block of its films: the first, of all training users, serves new users."""
+    rows = slice(number * num_films, (number + 1) * num_films)
+    return theta | {"films": jax.tree.map(lambda column: column[rows], theta["films"])}
 
 
 def times(learner: MetaLearner, theta: Any, user: Viewer) -> dict[str, float]:

@@ -18,10 +18,10 @@ from experiments.films.table import Films
 from jaxmeta import meta_objective
 
 HIDDEN = 32
-RATE, DECAY = 5e-3, 0.03
+RATE, DECAY = 5e-3, 1.0
 TASKS = 32
-RANKING = 0.1
-"""Weight of the ranking beside the rating, whose loss is ten times smaller."""
+RANKING = 0.03
+"""Weight of the ranking beside the rating, whose loss is a seventh of it."""
 
 
 def described(
@@ -43,7 +43,7 @@ def described(
 def loss(z: jax.Array, y: jax.Array, mask: jax.Array) -> jax.Array:
     """Squared error of the films that were rated, and of a choice of all films the liked ones."""
     seen = y[:, 1] * mask
-    liked = seen * (y[:, 0] >= LIKED)
+    liked = jnp.where(y[:, 0] >= LIKED, seen, 0.0)
     error = (jnp.square(z[:, 0] - y[:, 0]) * seen).sum() / jnp.maximum(seen.sum(), 1.0)
     chosen = jax.nn.log_softmax(jnp.where(mask > 0, z[:, 1], -1e9))
     return error - RANKING * (chosen * liked).sum() / jnp.maximum(liked.sum(), 1.0)
@@ -54,6 +54,7 @@ def train(
     matrix: np.ndarray,
     blocks: np.ndarray,
     *,
+    name: str = "taste",
     seed: int,
     steps: int,
     out: Path,
@@ -69,8 +70,8 @@ def train(
             tasks_of(matrix, blocks),
             tx,
         ),
-        name="taste",
-        config={"seed": seed, "steps": steps, "hidden": HIDDEN, "rate": RATE, "tasks": TASKS},
+        name=name,
+        config={"seed": seed, "steps": steps, "hidden": HIDDEN, "decay": DECAY, "tasks": TASKS},
         seed=seed,
         num_steps=steps,
         tasks_per_step=TASKS,
