@@ -12,6 +12,7 @@ from experiments import recommender
 from experiments.films import (
     cold,
     competition,
+    crossing,
     few,
     judging,
     learner,
