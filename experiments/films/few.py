@@ -15,10 +15,12 @@ KEPT = (1, 3, 5, 10, 20)
 
 
 def kept(prior: ItemPrior, films: np.ndarray, ratings: np.ndarray, most: int) -> np.ndarray:
-    """Of a user's weights over the rated films the largest, the others exact zeros."""
+    """The weights of the films whose weights are largest, solved anew; of the others exact zeros."""
     worth = prior.weights(films, ratings) * np.sqrt(np.diag(prior.covariance)[films])
-    gate = sparsity.hard_threshold(most=most)(jnp.asarray(worth), 0.0)
-    return np.where(np.asarray(gate) != 0.0, prior.weights(films, ratings), 0.0)
+    left = np.asarray(sparsity.hard_threshold(most=most)(jnp.asarray(worth), 0.0)) != 0.0
+    weights = np.zeros(len(films))
+    weights[left] = prior.weights(films[left], ratings[left])
+    return weights
 
 
 def judge(prior: ItemPrior, users: Sequence[Viewer]) -> list[dict[str, Any]]:
