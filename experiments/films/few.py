@@ -15,7 +15,7 @@ KEPT = (1, 3, 5, 10, 20)
 
 
 def kept(prior: ItemPrior, films: np.ndarray, ratings: np.ndarray, most: int) -> np.ndarray:
-    """The weights of the films whose weights are largest, solved anew; of the others exact zeros."""
+    """The weights of the most telling films, solved anew for these; of the others exact zeros."""
     worth = prior.weights(films, ratings) * np.sqrt(np.diag(prior.covariance)[films])
     left = np.asarray(sparsity.hard_threshold(most=most)(jnp.asarray(worth), 0.0)) != 0.0
     weights = np.zeros(len(films))

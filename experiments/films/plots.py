@@ -34,5 +34,5 @@ def by_ratings(rows: Sequence[dict[str, Any]], path: Path) -> None:
     left.set_ylabel("RMSE of the other ratings, mean over users")
     right.set_ylabel("RMSE less that of the closed-form prior, paired")
     right.axhline(0.0, color="black", linewidth=0.8)
-    left.legend(frameon=False, fontsize=8)
+    right.legend(frameon=False, fontsize=8, loc="upper left")
     save(figure, path)
