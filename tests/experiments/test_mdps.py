@@ -27,7 +27,7 @@ def test_mdps_writes_the_contract_and_goes_on(tmp_path, capsys):
     assert "share of the best" in capsys.readouterr().out
     for name in ("regret.png", "trial.png"):
         assert (tmp_path / name).stat().st_size > 1000
-    assert mdps.main([*flags, "--resume", "--json"]) == 0
+    assert mdps.main([*flags[:-1], "--resume", "--json"]) == 0
     again = json.loads(capsys.readouterr().out)["results"]
     assert again[0]["reward"] == rows[0]["reward"]
 
