@@ -7,30 +7,53 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.molecules.assays import UNKNOWN, Assays
-from jaxmeta.types import Array, Examples, Sampler, Task
+from jaxmeta.types import Array, Examples, Task
 
 
 class Table(NamedTuple):
     """What learners read of molecules, in bytes.
 
     Attributes:
-      x: of each molecule its fingerprint, then of each known assay 0 for unknown, 1 for inactive
-        and 2 for active `[N, 256 + K]` uint8.
-      known: the assays that are read so `[K]`.
-      label: of the assays `[N, A]`.
+      x: of each molecule its fingerprint, then of each column 0 for unknown, 1 for inactive and 2
+        for active `[N, 256 + K]` uint8.
+      columns: the assays of the columns `[K]`.
+      label: of all assays `[N, A]`.
       rows: the molecules that tasks are made of.
     """
 
     x: np.ndarray
-    known: np.ndarray
+    columns: np.ndarray
     label: np.ndarray
     rows: np.ndarray
 
 
-def table_of(data: Assays, known: np.ndarray, rows: np.ndarray) -> Table:
-    """The table of some molecules, with their labels under some assays as part of the input."""
-    codes = (data.label[:, known] + 1).astype(np.uint8)
-    return Table(np.concatenate([data.bits, codes], axis=1), known, data.label, rows)
+class Pool(NamedTuple):
+    """Assays to draw training tasks of, as arrays: one compiled program serves many pools.
+
+    Attributes:
+      x: as of a `Table`.
+      columns: likewise.
+      rows: of each assay its inactive and its active molecules, padded `[P, 2, M]`.
+      counts: how many of them there are `[P, 2]`.
+      assays: `[P]`.
+      number: how many of these are drawn, the first ones.
+      dropped: the share of bits and of columns that a task does without.
+    """
+
+    x: Array
+    columns: Array
+    rows: Array
+    counts: Array
+    assays: Array
+    number: Array
+    dropped: Array
+
+
+def table_of(data: Assays, columns: np.ndarray, known: np.ndarray, rows: np.ndarray) -> Table:
+    """The table of some molecules; the columns of assays that are not known are blank."""
+    codes = (data.label[:, columns] + 1).astype(np.uint8)
+    codes *= np.isin(columns, known).astype(np.uint8)
+    return Table(np.concatenate([data.bits, codes], axis=1), columns, data.label, rows)
 
 
 def members(table: Table, assay: int) -> tuple[np.ndarray, np.ndarray]:
@@ -45,42 +68,39 @@ def can_serve(table: Table, assays: np.ndarray, shots: int) -> np.ndarray:
     return np.asarray(assays)[np.asarray(few, int) > shots]
 
 
-def training_tasks(
-    table: Table, assays: np.ndarray, *, shots: int, queries: int, dropped: float
-) -> Sampler:
-    """Tasks of some assays, drawn on the device; `queries` of either label, or as many as there are.
+def pool_of(table: Table, assays: np.ndarray, shape: tuple[int, int], dropped: float) -> Pool:
+    """The pool of some assays, padded to so many assays and molecules."""
+    rows, counts = np.zeros((shape[0], 2, shape[1]), np.int32), np.zeros((shape[0], 2), np.int32)
+    for n, assay in enumerate(assays):
+        for label, of in enumerate(members(table, assay)):
+            rows[n, label, : len(of)], counts[n, label] = of, len(of)
+    padded = np.pad(assays, (0, shape[0] - len(assays)), constant_values=UNKNOWN)
+    arrays = (table.x, table.columns, rows, counts, padded, np.int32(len(assays)))
+    return Pool(*map(jnp.asarray, arrays), jnp.float32(dropped))
 
-    The labels of the assay that a task is of are unknown in it, and so are all of an assay that is
-    dropped. Of the fingerprints of a task a share of the bits is dropped too.
+
+def draw(pool: Pool, key: Array, *, shots: int, queries: int) -> Task:
+    """A training task of one assay, with `queries` of either label, or as many as there are.
+
+    The labels of its own assay are blank in it, and so are all of a column that is dropped; of the
+    fingerprints of a task a share of the bits is dropped too.
     """
-    lists = [of for assay in assays for of in members(table, assay)]
-    counts = jnp.asarray([len(of) for of in lists]).reshape(-1, 2)
-    most = max(len(of) for of in lists)
-    wanted = min(shots + queries, most)
-    rows = np.stack([np.pad(of, (0, most - len(of))) for of in lists]).reshape(-1, 2, most)
-    x, rows = jnp.asarray(table.x), jnp.asarray(rows)
-    columns = jnp.asarray(table.known)
-    num_bytes = x.shape[1] - len(table.known)
-    targets = jnp.asarray(assays)
-
-    def sampler(key: Array) -> Task:
-        assay_key, row_key, drop_key, bit_key = jax.random.split(key, 4)
-        n = jax.random.randint(assay_key, (), 0, len(targets))
-        noise = jax.random.uniform(row_key, (2, most))
-        noise = jnp.where(jnp.arange(most) < counts[n][:, None], noise, -1.0)
-        drawn, place = jax.lax.top_k(noise, wanted)
-        picked = jnp.take_along_axis(rows[n], place, axis=1)
-        keep = jax.random.bernoulli(drop_key, 1 - dropped, columns.shape) & (columns != targets[n])
-        bits = jax.random.bernoulli(bit_key, 1 - dropped, (num_bytes, 8))
-        kept = jnp.concatenate([jnp.packbits(bits, axis=1)[:, 0], jnp.where(keep, 255, 0)])
-        molecules = x[picked] & kept.astype(jnp.uint8)
-        real = (drawn >= 0).astype(jnp.float32)
-        y = jnp.broadcast_to(jnp.arange(2)[:, None], picked.shape)
-        cut = [jax.tree.map(lambda a: _flat(a[:, :shots]), (molecules, y, real))]
-        cut += [jax.tree.map(lambda a: _flat(a[:, shots:]), (molecules, y, real))]
-        return Task(*(Examples(*each) for each in cut))
-
-    return sampler
+    assay_key, row_key, drop_key, bit_key = jax.random.split(key, 4)
+    n = jax.random.randint(assay_key, (), 0, pool.number)
+    noise = jax.random.uniform(row_key, pool.rows.shape[1:])
+    noise = jnp.where(jnp.arange(noise.shape[1]) < pool.counts[n][:, None], noise, -1.0)
+    drawn, place = jax.lax.top_k(noise, min(shots + queries, noise.shape[1]))
+    picked = jnp.take_along_axis(pool.rows[n], place, axis=1)
+    keep = jax.random.bernoulli(drop_key, 1 - pool.dropped, pool.columns.shape)
+    keep &= pool.columns != pool.assays[n]
+    bits = (pool.x.shape[1] - len(pool.columns), 8)
+    bits = jax.random.bernoulli(bit_key, 1 - pool.dropped, bits)
+    kept = jnp.concatenate([jnp.packbits(bits, axis=1)[:, 0], jnp.where(keep, 255, 0)])
+    x = pool.x[picked] & kept.astype(jnp.uint8)
+    y = jnp.broadcast_to(jnp.arange(2)[:, None], picked.shape)
+    rows = Examples(x, y, (drawn >= 0).astype(jnp.float32))
+    support = jax.tree.map(lambda a: _flat(a[:, :shots]), rows)
+    return Task(support, jax.tree.map(lambda a: _flat(a[:, shots:]), rows))
 
 
 def _flat(a: Array) -> Array:
@@ -102,12 +122,6 @@ def draws(table: Table, assay: int, *, shots: int, count: int, most: int, seed: 
             Task(_examples(table, assay, support, 2 * shots), _examples(table, assay, query, most))
         )
     return jax.tree.map(lambda *leaves: np.stack(leaves), *found)
-
-
-def most_queries(table: Table, assays: np.ndarray, shots: int) -> int:
-    """The most query rows that a task of these assays has."""
-    known = table.label[table.rows][:, assays] != UNKNOWN
-    return int(known.sum(axis=0).max()) - 2 * shots
 
 
 def _examples(table: Table, assay: int, rows: np.ndarray, size: int) -> Examples:
