@@ -60,6 +60,18 @@ def folder(data_dir: str | None) -> Path:
     return data_folder(data_dir, "assays", "files such as tox21.npz and sider.npz")
 
 
+def files(data_dir: str | None) -> list[str]:
+    """The names of all files in it.
+
+    Raises:
+      ValueError: if there is none.
+    """
+    found = sorted(path.stem for path in folder(data_dir).glob("*.npz"))
+    if not found:
+        raise ValueError(f"{folder(data_dir)} holds no file of assays (*.npz).")
+    return found
+
+
 def without_duplicates(data: Assays, smiles: np.ndarray) -> Assays:
     """One row for each SMILES, with what is known by any of its rows and denied by none."""
     _, first, of = np.unique(smiles, return_index=True, return_inverse=True)
@@ -97,6 +109,11 @@ def folds(train: np.ndarray, most: int) -> list[tuple[np.ndarray, np.ndarray]]:
     return [(np.setdiff1d(train, chosen), chosen) for chosen in np.array_split(train, count)]
 
 
+def generator(*seed: int) -> np.random.Generator:
+    """Random numbers by several integers, each of any sign."""
+    return np.random.default_rng([each % 2**64 for each in seed])
+
+
 def held_out(data: Assays, judged: np.ndarray, *, share: float, least: int, seed: int):
     """Which molecules meta-training never sees `[N]` bool: the same fingerprint, the same side.
 
@@ -104,7 +121,7 @@ def held_out(data: Assays, judged: np.ndarray, *, share: float, least: int, seed
     molecules of either label among them, or half of those that it has.
     """
     _, of = np.unique(data.bits, axis=0, return_inverse=True)
-    rng = np.random.default_rng(seed)
+    rng = generator(seed)
     order = rng.permutation(of.max() + 1)
     out = np.zeros(len(order), bool)
     out[order[: round(share * len(order))]] = True

@@ -1,4 +1,4 @@
-"""Learners on fingerprints and known labels: small perceptrons under the families of the library."""
+"""Learners on fingerprints and known labels: small perceptrons under five families."""
 
 from typing import Any
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.molecules.assays import UNKNOWN, Assays
+from experiments.molecules.assays import UNKNOWN, Assays, generator
 from jaxmeta.types import Array, Examples, Task
 
 
@@ -114,7 +114,7 @@ def draws(table: Table, assay: int, *, shots: int, count: int, most: int, seed: 
     """
     found = []
     for n in range(count):
-        rng = np.random.default_rng((seed, assay, n))
+        rng = generator(seed, int(assay), n)
         none, some = (rng.permutation(of) for of in members(table, assay))
         support = np.concatenate([none[:shots], some[:shots]])
         query = np.concatenate([none[shots:], some[shots:]])
