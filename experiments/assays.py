@@ -57,8 +57,8 @@ class Options:
     learner: tuple[str, ...] = flag(FAMILIES, "families to train", choices=FAMILIES)
     shots: int = flag(10, "labelled molecules of either kind")
     draws: int = flag(10, "draws of these, for each assay")
-    queries: int = flag(32, "query molecules of either kind, in training")
-    steps: int = flag(200, "most outer steps; how many is chosen")
+    queries: int = flag(16, "query molecules of either kind, in training")
+    steps: int = flag(160, "most outer steps; how many is chosen")
     share: float = flag(0.3, "of the molecules, never to be seen in training")
     seed: int = 0
     resume: bool = flag(False, "go on from the states in --out")
@@ -87,10 +87,10 @@ def rivals(options: Options, data: Assays, setting: str, part: Part) -> dict[str
     """The AUC of each rival, assay and draw; those of a run that goes on are not fitted again."""
     found = {}
     for name in rivals_of(setting):
-        key = {"rival": name, "data": data.name, "setting": setting, "draws": options.draws}
+        about = (options.shots, options.draws, options.share, options.seed)
         values = measured_once(
             options.out / "rows.jsonl",
-            key | {"plan": options.plan._asdict()},
+            {"rival": name, "data": data.name, "setting": setting, "about": about},
             lambda name=name: judge_rival(name, part, options.plan, options.draws).tolist(),
         )
         found[name] = np.array(values, float).reshape(len(part.judge), options.draws)

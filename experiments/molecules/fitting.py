@@ -29,7 +29,7 @@ from jaxmeta.types import Task
 SCREENED, NEVER = "screened before", "never screened"
 CHECKS = 4  # how often a training is judged on its way, to be stopped there
 TASKS_PER_STEP = 4
-MOST_JUDGED = 8  # assays of a fold, to choose by
+MOST_JUDGED, MOST_QUERIES = 8, 1024  # assays of a fold, and rows of each, to choose by
 GAINS, DROPPED = (1.0, 3.0), (0.3, 0.5)
 
 
@@ -147,11 +147,14 @@ def pool_for(data: Assays, part: Part, dropped: float) -> Pool:
     return pool_of(part.learned, part.learn, (len(learn), most), dropped)
 
 
-def judge(learner: MetaLearner, theta: Any, part: Part, plan: Plan, count: int) -> np.ndarray:
-    """The AUC of each assay and draw `[A, count]`."""
-    most, found = _query_rows(part), []
+def judge(
+    learner: MetaLearner, theta: Any, part: Part, plan: Plan, count: int, most: int | None = None
+) -> np.ndarray:
+    """The AUC of each assay and draw `[A, count]`, on all query rows or on `most` by chance."""
+    size, found = _query_rows(part), []
+    size = size if most is None else min(size, most)
     for assay in part.judge:
-        tasks = draws(part.judged, assay, shots=plan.shots, count=count, most=most, seed=plan.seed)
+        tasks = draws(part.judged, assay, shots=plan.shots, count=count, most=size, seed=plan.seed)
         result = evaluate(learner, theta, tasks, metric=auc, tasks_per_chunk=1)
         found.append(result.per_task)
     return np.array(found, float).reshape(len(part.judge), count)
@@ -177,7 +180,8 @@ def choose(made: Programs, data: Assays, setting: str, plan: Plan, *, out: Path,
         state, found = start(made, pool, choice, plan), []
         for _ in range(plan.steps // plan.every):
             state, _ = made.run(state, pool)
-            found.append(float(np.mean(judge(made.learner, state.theta, part, plan, 2))))
+            values = judge(made.learner, state.theta, part, plan, 2, MOST_QUERIES)
+            found.append(float(np.nanmean(values)))
         return found
 
     tried = []

@@ -33,7 +33,7 @@ def encoder(num_bytes: int, sizes: tuple[int, ...]) -> InitApply:
         bits, signs = read(x)
         # About one bit in forty is set: 6 gives them unit variance, as the layers expect.
         features = inner.apply(params["body"], jnp.concatenate([6.0 * bits, signs], axis=1))
-        return jnp.concatenate([features, params["gain"] * signs], axis=1)
+        return jnp.concatenate([features, params["gain"][None] * signs], axis=1)
 
     return InitApply(init, apply)
 

@@ -88,15 +88,17 @@ def draw(pool: Pool, key: Array, *, shots: int, queries: int) -> Task:
     assay_key, row_key, drop_key, bit_key = jax.random.split(key, 4)
     n = jax.random.randint(assay_key, (), 0, pool.number)
     noise = jax.random.uniform(row_key, pool.rows.shape[1:])
-    noise = jnp.where(jnp.arange(noise.shape[1]) < pool.counts[n][:, None], noise, -1.0)
+    noise = jnp.where(jnp.arange(noise.shape[1])[None] < pool.counts[n][:, None], noise, -1.0)
     drawn, place = jax.lax.top_k(noise, min(shots + queries, noise.shape[1]))
     picked = jnp.take_along_axis(pool.rows[n], place, axis=1)
     keep = jax.random.bernoulli(drop_key, 1 - pool.dropped, pool.columns.shape)
     keep &= pool.columns != pool.assays[n]
     bits = (pool.x.shape[1] - len(pool.columns), 8)
     bits = jax.random.bernoulli(bit_key, 1 - pool.dropped, bits)
-    kept = jnp.concatenate([jnp.packbits(bits, axis=1)[:, 0], jnp.where(keep, 255, 0)])
-    x = pool.x[picked] & kept.astype(jnp.uint8)
+    kept = jnp.concatenate(
+        [jnp.packbits(bits, axis=1)[:, 0], jnp.where(keep, 255, 0).astype(jnp.uint8)]
+    )
+    x = pool.x[picked] & kept[None, None]
     y = jnp.broadcast_to(jnp.arange(2)[:, None], picked.shape)
     rows = Examples(x, y, (drawn >= 0).astype(jnp.float32))
     support = jax.tree.map(lambda a: _flat(a[:, :shots]), rows)
@@ -110,14 +112,16 @@ def _flat(a: Array) -> Array:
 def draws(table: Table, assay: int, *, shots: int, count: int, most: int, seed: int) -> Task:
     """A batch of tasks of one assay: `shots` molecules of either label, and all others to judge.
 
-    Query rows are padded to `most`, so that assays share one compiled program.
+    Query rows are padded to `most`, so that assays share one compiled program; of more than these
+    a half, or all that there are, are active, and the rest is inactive.
     """
     found = []
     for n in range(count):
         rng = generator(seed, int(assay), n)
         none, some = (rng.permutation(of) for of in members(table, assay))
         support = np.concatenate([none[:shots], some[:shots]])
-        query = np.concatenate([none[shots:], some[shots:]])
+        active = some[shots:][: most // 2] if len(none) + len(some) > most else some[shots:]
+        query = np.concatenate([active, none[shots:]])[:most]
         found.append(
             Task(_examples(table, assay, support, 2 * shots), _examples(table, assay, query, most))
         )
@@ -134,9 +138,9 @@ def _examples(table: Table, assay: int, rows: np.ndarray, size: int) -> Examples
 def auc(z: Array, y: Array, mask: Array) -> Array:
     """The area under the ROC curve of `z [N, 2]`: an active before an inactive, ties by half."""
     score = z[:, 1] - z[:, 0]
-    active, inactive = (mask * (y == label) for label in (1, 0))
+    active, inactive = (jnp.where(y == label, mask, 0.0) for label in (1, 0))
     ordered = jnp.sort(jnp.where(inactive > 0, score, jnp.inf))
     below = jnp.searchsorted(ordered, score, side="left")
     up_to = jnp.searchsorted(ordered, score, side="right")
-    wins = 0.5 * (below + up_to) * active
+    wins = 0.5 * (below + up_to).astype(active.dtype) * active
     return wins.sum() / (active.sum() * inactive.sum())
