@@ -181,7 +181,7 @@ def choose(made: Programs, data: Assays, setting: str, plan: Plan, *, out: Path,
         for _ in range(plan.steps // plan.every):
             state, _ = made.run(state, pool)
             values = judge(made.learner, state.theta, part, plan, 2, MOST_QUERIES)
-            found.append(float(np.nanmean(values)))
+            found.append(float(np.mean(values)))
         return found
 
     tried = []
