@@ -87,10 +87,10 @@ def rivals(options: Options, data: Assays, setting: str, part: Part) -> dict[str
     """The AUC of each rival, assay and draw; those of a run that goes on are not fitted again."""
     found = {}
     for name in rivals_of(setting):
-        about = (options.shots, options.draws, options.share, options.seed)
+        settings = (options.shots, options.draws, options.share, options.seed)
         values = measured_once(
             options.out / "rows.jsonl",
-            {"rival": name, "data": data.name, "setting": setting, "about": about},
+            {"rival": name, "data": data.name, "setting": setting, "about": settings},
             lambda name=name: judge_rival(name, part, options.plan, options.draws).tolist(),
         )
         found[name] = np.array(values, float).reshape(len(part.judge), options.draws)

@@ -95,7 +95,8 @@ def split(num_assays: int) -> tuple[np.ndarray, np.ndarray]:
     Of the twelve of Tox21 these are the last three, of the 27 of SIDER the last six, as published
     (Wang et al., PAR, NeurIPS 2021).
     """
-    return np.split(np.arange(num_assays), [num_assays - max(1, num_assays // 4)])
+    assays, at = np.arange(num_assays), num_assays - max(1, num_assays // 4)
+    return assays[:at], assays[at:]
 
 
 def folds(train: np.ndarray, most: int) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -114,13 +115,16 @@ def generator(*seed: int) -> np.random.Generator:
     return np.random.default_rng([each % 2**64 for each in seed])
 
 
-def held_out(data: Assays, judged: np.ndarray, *, share: float, least: int, seed: int):
+def held_out(
+    data: Assays, judged: np.ndarray, *, share: float, least: int, seed: int
+) -> np.ndarray:
     """Which molecules meta-training never sees `[N]` bool: the same fingerprint, the same side.
 
     A share of the fingerprints at random; then more, until each assay that is judged has `least`
     molecules of either label among them, or half of those that it has.
     """
     _, of = np.unique(data.bits, axis=0, return_inverse=True)
+    of = of.ravel()
     rng = generator(seed)
     order = rng.permutation(of.max() + 1)
     out = np.zeros(len(order), bool)

@@ -166,7 +166,9 @@ def _query_rows(part: Part) -> int:
     return 1 << int(known.sum(axis=0).max(initial=1)).bit_length()
 
 
-def choose(made: Programs, data: Assays, setting: str, plan: Plan, *, out: Path, name: str):
+def choose(
+    made: Programs, data: Assays, setting: str, plan: Plan, *, out: Path, name: str
+) -> Choice:
     """The best start, dropping and number of steps, by the mean AUC on assays held back."""
     candidates = [Choice(gain, DROPPED[-1], 0) for gain in GAINS]
     if setting == NEVER:

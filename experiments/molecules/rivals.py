@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import jax.numpy as jnp
 import numpy as np
 
 from experiments.molecules.fitting import SCREENED, Part, Plan
@@ -66,10 +67,12 @@ def judge_rival(name: str, part: Part, plan: Plan, count: int) -> np.ndarray:
         tasks = draws(table, assay, shots=plan.shots, count=count, most=most, seed=plan.seed)
         for k in range(count):
             support, query = (Examples(*(leaf[k] for leaf in rows)) for rows in tasks[:2])
-            x, x_query = (numbers_of(rows.x, num_bytes, read) for rows in (support, query))
+            x, x_query = (
+                numbers_of(np.asarray(rows.x), num_bytes, read) for rows in (support, query)
+            )
             z = score(x, np.asarray(support.y), x_query)
-            z = np.stack([np.zeros_like(z), z], axis=1)
-            found[n, k] = auc(z, query.y, query.mask)
+            z = np.stack([np.zeros_like(z), z], axis=1).astype(np.float32)
+            found[n, k] = auc(jnp.asarray(z), query.y, query.mask)
     return found
 
 

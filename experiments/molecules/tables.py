@@ -48,7 +48,9 @@ def row(data: Assays, setting: str, name: str, part: Part, values: np.ndarray) -
     }
 
 
-def compared(rows: list[dict[str, Any]], values: dict[str, np.ndarray], rivals: Sequence[str]):
+def compared(
+    rows: list[dict[str, Any]], values: dict[str, np.ndarray], rivals: Sequence[str]
+) -> list[dict[str, Any]]:
     """The rows of one setting, learners with what they are ahead of the best rival."""
     best = max(rivals, key=lambda name: values[name].mean() if values[name].size else 0.0)
     for each in rows:

@@ -1,6 +1,6 @@
 """Assays as binary tasks: a few actives and inactives to adapt to, the rest to be judged on."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -76,7 +76,7 @@ def pool_of(table: Table, assays: np.ndarray, shape: tuple[int, int], dropped: f
             rows[n, label, : len(of)], counts[n, label] = of, len(of)
     padded = np.pad(assays, (0, shape[0] - len(assays)), constant_values=UNKNOWN)
     arrays = (table.x, table.columns, rows, counts, padded, np.int32(len(assays)))
-    return Pool(*map(jnp.asarray, arrays), jnp.float32(dropped))
+    return Pool(*(jnp.asarray(each) for each in (*arrays, np.float32(dropped))))
 
 
 def draw(pool: Pool, key: Array, *, shots: int, queries: int) -> Task:
@@ -130,9 +130,10 @@ def draws(table: Table, assay: int, *, shots: int, count: int, most: int, seed: 
 
 def _examples(table: Table, assay: int, rows: np.ndarray, size: int) -> Examples:
     spare = size - len(rows)
-    x = np.pad(table.x[rows], ((0, spare), (0, 0)))
-    y = np.pad(table.label[rows, assay].astype(np.int32), (0, spare))
-    return Examples(x, y, (np.arange(size) < len(rows)).astype(np.float32))
+    x: Any = np.pad(table.x[rows], ((0, spare), (0, 0)))
+    y: Any = np.pad(table.label[rows, assay].astype(np.int32), (0, spare))
+    mask: Any = (np.arange(size) < len(rows)).astype(np.float32)
+    return Examples(x, y, mask)
 
 
 def auc(z: Array, y: Array, mask: Array) -> Array:
