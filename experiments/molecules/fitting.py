@@ -11,7 +11,7 @@ import optax
 
 from experiments.common.documents import measured_once
 from experiments.common.training_loop import resume, train
-from experiments.molecules.assays import UNKNOWN, Assays, folds, held_out, split
+from experiments.molecules.assays import UNKNOWN, Assays, folds, generator, held_out, split
 from experiments.molecules.learners import build, encoder, with_gain
 from experiments.molecules.tasks import Pool, Table, auc, can_serve, draw, draws, pool_of, table_of
 from jaxmeta import (
@@ -30,6 +30,7 @@ SCREENED, NEVER = "screened before", "never screened"
 CHECKS = 4  # how often a training is judged on its way, to be stopped there
 TASKS_PER_STEP = 4
 MOST_JUDGED, MOST_QUERIES = 8, 1024  # assays of a fold, and rows of each, to choose by
+MOST_TESTED, MOST_ROWS = 40, 2**15  # in the end, which matters to files larger than these two
 GAINS, DROPPED = (1.0, 3.0), (0.3, 0.5)
 
 
@@ -71,8 +72,9 @@ class Choice(NamedTuple):
 
 
 def final_part(data: Assays, setting: str, plan: Plan) -> Part:
-    """All training assays against the test assays."""
+    """All training assays against the test assays, or 40 of them by chance."""
     learn, judge = split(len(data.task))
+    judge = np.sort(generator(plan.seed).permutation(judge)[:MOST_TESTED])
     return _part(data, setting, learn, judge, np.ones(len(data.label), bool), plan, plan.seed)
 
 
@@ -82,14 +84,22 @@ def choosing_parts(data: Assays, setting: str, plan: Plan) -> list[Part]:
     final, found = final_part(data, setting, plan), []
     seen = np.isin(np.arange(len(data.label)), final.learned.rows)
     for n, (some, others) in enumerate(folds(learn, plan.folds)):
-        others = np.random.default_rng(n).permutation(others)[:MOST_JUDGED]
+        others = generator(n).permutation(others)[:MOST_JUDGED]
         part = _part(data, setting, some, np.sort(others), seen, plan, plan.seed + 1 + n)
         if len(part.learn) and len(part.judge):
             found.append(part)
     return found
 
 
-def _part(data: Assays, setting: str, learn, judge, may, plan: Plan, seed: int) -> Part:
+def _part(
+    data: Assays,
+    setting: str,
+    learn: np.ndarray,
+    judge: np.ndarray,
+    may: np.ndarray,
+    plan: Plan,
+    seed: int,
+) -> Part:
     """Assays to learn and to judge, of the molecules that may be read `[N]`."""
     columns = split(len(data.task))[0]
     if setting == SCREENED:
@@ -151,7 +161,7 @@ def judge(
     learner: MetaLearner, theta: Any, part: Part, plan: Plan, count: int, most: int | None = None
 ) -> np.ndarray:
     """The AUC of each assay and draw `[A, count]`, on all query rows or on `most` by chance."""
-    size, found = _query_rows(part), []
+    size, found = query_rows(part), []
     size = size if most is None else min(size, most)
     for assay in part.judge:
         tasks = draws(part.judged, assay, shots=plan.shots, count=count, most=size, seed=plan.seed)
@@ -160,10 +170,10 @@ def judge(
     return np.array(found, float).reshape(len(part.judge), count)
 
 
-def _query_rows(part: Part) -> int:
-    """As many as there are, as a power of two: parts of about one size share one program."""
+def query_rows(part: Part) -> int:
+    """As many as an assay has, as a power of two: parts of about one size share one program."""
     known = part.judged.label[part.judged.rows][:, part.judge] != UNKNOWN
-    return 1 << int(known.sum(axis=0).max(initial=1)).bit_length()
+    return min(MOST_ROWS, 1 << int(known.sum(axis=0).max(initial=1)).bit_length())
 
 
 def choose(

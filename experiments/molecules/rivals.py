@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.molecules.fitting import SCREENED, Part, Plan
+from experiments.molecules.fitting import SCREENED, Part, Plan, query_rows
 from experiments.molecules.tasks import auc, draws
 from jaxmeta.types import Examples
 
@@ -63,7 +63,8 @@ def judge_rival(name: str, part: Part, plan: Plan, count: int) -> np.ndarray:
     table, found = part.judged, np.zeros((len(part.judge), count))
     num_bytes = table.x.shape[1] - len(table.columns)
     for n, assay in enumerate(part.judge):
-        most = int((table.label[table.rows, assay] >= 0).sum()) - 2 * plan.shots
+        known = int((table.label[table.rows, assay] >= 0).sum())
+        most = min(known - 2 * plan.shots, query_rows(part))
         tasks = draws(table, assay, shots=plan.shots, count=count, most=most, seed=plan.seed)
         for k in range(count):
             support, query = (Examples(*(leaf[k] for leaf in rows)) for rows in tasks[:2])

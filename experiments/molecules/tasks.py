@@ -120,8 +120,10 @@ def draws(table: Table, assay: int, *, shots: int, count: int, most: int, seed: 
         rng = generator(seed, int(assay), n)
         none, some = (rng.permutation(of) for of in members(table, assay))
         support = np.concatenate([none[:shots], some[:shots]])
-        active = some[shots:][: most // 2] if len(none) + len(some) > most else some[shots:]
-        query = np.concatenate([active, none[shots:]])[:most]
+        none, some = none[shots:], some[shots:]
+        if len(none) + len(some) > most:
+            some = some[: most // 2]
+        query = np.concatenate([some, none])[:most]
         found.append(
             Task(_examples(table, assay, support, 2 * shots), _examples(table, assay, query, most))
         )

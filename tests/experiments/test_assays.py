@@ -136,6 +136,10 @@ def test_a_draw_judges_all_that_is_known_but_its_support():
     np.testing.assert_array_equal(batch.query.mask.sum(axis=1), [known - 6] * 2)
     np.testing.assert_array_equal(batch.support.y.sum(axis=1), [3, 3])
     assert not np.array_equal(batch.support.x[0], batch.support.x[1])
+    fits = tasks.draws(table, 7, shots=3, count=2, most=known - 6, seed=-5)
+    np.testing.assert_array_equal(fits.query.x, batch.query.x[:, : known - 6])
+    few = tasks.draws(table, 7, shots=3, count=2, most=20, seed=-5)
+    np.testing.assert_array_equal(few.query.y.sum(axis=1), [10, 10])
     again = tasks.draws(table, 7, shots=3, count=2, most=200, seed=-5)
     jax.tree.map(np.testing.assert_array_equal, again, batch)
 
