@@ -105,7 +105,12 @@ def draw_results(rows: list[dict[str, Any]], path: Path) -> None:
     sets = list(dict.fromkeys(each["data"] for each in rows))
     plt = pyplot()
     figure, axes = plt.subplots(
-        1, len(sets), figsize=(1.5 + 4.6 * len(sets), 4.4), layout="constrained", squeeze=False
+        1,
+        len(sets),
+        figsize=(2.6 + 3.6 * len(sets), 4.6),
+        layout="constrained",
+        squeeze=False,
+        sharey=True,
     )
     names = list(dict.fromkeys(each["name"] for each in rows))[::-1]
     for axis, data in zip(axes[0], sets, strict=True):
@@ -119,7 +124,8 @@ def draw_results(rows: list[dict[str, Any]], path: Path) -> None:
             )
         axis.axvline(50, color="black", linewidth=0.8)
         axis.set(yticks=range(len(names)), yticklabels=names, xlabel="AUC on new assays (%)")
-        axis.set_title(data)
+        axis.set_title(f"{data}, ± over draws")
         axis.grid(alpha=0.3)
-    axes[0][-1].legend(frameon=False, fontsize=8, loc="best", title="molecules")
+    handles, labels = axes[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower right", ncols=2, frameon=False)
     save(figure, path)
