@@ -11,6 +11,7 @@ import pytest
 
 from experiments import (
     accelerator,
+    assays,
     bandits,
     few_shot,
     intents,
@@ -35,6 +36,7 @@ MAINS = {
     module.__name__.rpartition(".")[2]: module.main
     for module in (
         accelerator,
+        assays,
         bandits,
         few_shot,
         intents,

@@ -1,0 +1,1 @@
+"""Assays of molecules as tasks: files, draws, learners on fingerprints, and their rivals."""
