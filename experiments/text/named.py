@@ -100,13 +100,17 @@ def classifiers(
             yield name, rivals.logistic(numbers[name], level, named=True)
 
 
-def measure(study: Study, size: Size, options: Any) -> dict[str, Any]:
-    """What all classifiers do on the same tasks of one study."""
+def measure(
+    study: Study, size: Size, options: Any, thetas: dict[int, FewShotClassifier]
+) -> dict[str, Any]:
+    """What all classifiers do on the same tasks of one study; theta is learned once a part."""
     strangers = load_strangers(options.data_dir, study.data.embedding.shape[1])
     seed, num = (options.seed, 0, study.part, *size), options.eval_tasks
     num = num if not study.part else -(-num // options.splits)
     tasks = rivals.draw(study.data, study.judged, size, num, seed, strangers)
-    model, numbers = learned(study, options), chosen(study, size, options)
+    if study.part not in thetas:
+        thetas[study.part] = learned(study, options)
+    model, numbers = thetas[study.part], chosen(study, size, options)
     found: dict[str, Any] = {}
     for name, classify in classifiers(model, size, numbers, options.level):
         classify(tasks[0])  # warm
@@ -161,7 +165,7 @@ def judged_names(options: Any) -> list[dict[str, Any]]:
     for study in itertools.chain(*studies.values()):  # whatever is refused is refused at once
         for size in sizes:
             rivals.draw(study.data, study.judged, size, 1, 0, study.data.embedding[:0])
-    rows, work = [], list(itertools.product(sets, sizes))
+    rows, thetas, work = [], {}, list(itertools.product(sets, sizes))
     for data, size in tqdm(work, unit="size", disable=None):
         parts = []
         for study in studies[data.name]:
@@ -170,7 +174,7 @@ def judged_names(options: Any) -> list[dict[str, Any]]:
                 measured_once(
                     options.out / "rows.jsonl",
                     key,
-                    lambda study=study, size=size: measure(study, size, options),
+                    lambda study=study, size=size: measure(study, size, options, thetas),
                 )
             )
         rows += rows_of(data, size, parts)
