@@ -113,6 +113,9 @@ def measure(
     model, numbers = thetas[study.part], chosen(study, size, options)
     found: dict[str, Any] = {}
     for name, classify in classifiers(model, size, numbers, options.level):
+        if name == TUNED and numbers[TUNED] == numbers[RIVAL]:
+            found[name] = found[RIVAL]
+            continue
         classify(tasks[0])  # warm
         found[name] = of_tasks([classify(task) for task in tasks], tasks)
     held = np.stack([task.held for task in tasks])
