@@ -7,8 +7,13 @@ from typing import Any
 from experiments.common.plotting import pyplot, reliability_diagram, save
 from experiments.text.comparison import OURS, RIVAL
 
-LINES = {OURS: "tab:blue", RIVAL: "tab:orange", "logistic regression": "tab:green"}
-LINES |= {"prototypes": "tab:red", "nearest centroid": "tab:gray"}
+LINES = {
+    OURS: ("tab:blue", "-"),
+    RIVAL: ("tab:orange", "-"),
+    "logistic regression": ("tab:green", "-"),
+    "nearest centroid": ("tab:gray", "-"),
+    "prototypes": ("tab:red", "--"),  # the same answers
+}
 
 
 def reliability_of(rows: Sequence[dict[str, Any]], path: Path) -> None:
@@ -38,13 +43,14 @@ def accuracy_by_shots(rows: Sequence[dict[str, Any]], path: Path) -> None:
     )
     shots = sorted({row["shots"] for row in rows})
     for axis, (name, ways) in zip(axes.flat, panels, strict=True):
-        for learner, colour in LINES.items():
+        for learner, (colour, style) in LINES.items():
             of = [row for row in rows if (row["dataset"], row["ways"]) == (name, ways)]
             of = sorted((row for row in of if row["learner"] == learner), key=_shots)
             x = [shots.index(row["shots"]) for row in of]
             y = [100 * row["accuracy"] for row in of]
             ci95 = [100 * row["accuracy_ci95"] for row in of]
-            axis.errorbar(x, y, ci95, color=colour, marker="o", markersize=3, label=learner)
+            look = {"color": colour, "linestyle": style, "marker": "o", "markersize": 3}
+            axis.errorbar(x, y, ci95, label=learner, **look)
         axis.set_title(f"{name}, {ways}-way", fontsize=10)
         axis.set_xticks(range(len(shots)), [str(each) for each in shots])
         axis.set_xlabel("sentences of each intent")

@@ -118,7 +118,7 @@ def emit(xp: Any, theta: HeadTheta, x: Any, members: Any, names: Any, known: Any
     full = xp.exp(theta.full_rows)
     of_class = (1.0 + full) / (counts + full)
     weights = xp.concatenate([members @ of_class, xp.exp(theta.name_row) * known])
-    own = xp.eye(len(counts), dtype=members.dtype) * known
+    own = xp.eye(len(counts), dtype=members.dtype) * known[None]
     labels = xp.concatenate([members.T, own], axis=1)
     kernel = _descend(xp, theta, scale * prototypes, rows, labels, weights, present)
     return Head(kernel * present[:, None], origin, prototypes * present[:, None], present)
@@ -159,7 +159,7 @@ def _descend(
     cool, step = xp.exp(theta.cool), xp.exp(theta.step)
     momentum = 1.0 / (1.0 + xp.exp(-theta.momentum))
     # Classes before rows: sums over classes then run along memory, which halves the time in NumPy.
-    weights = (cool * step) * weights
+    weights = (cool * step) * weights[None]
     labels = labels * weights
     # What the steps add to the kernel is `change @ rows`; they need it on the rows alone.
     few_rows = len(rows) < kernel.shape[1]
@@ -170,8 +170,8 @@ def _descend(
         z = start
         if i:
             z = start + (change @ inner if few_rows else (change @ rows) @ rows.T)
-        p = xp.exp(z - z.max(0))
-        velocity = momentum * velocity - (p * (weights / p.sum(0)) - labels)
+        p = xp.exp(z - z.max(0)[None])
+        velocity = momentum * velocity - (p * (weights / p.sum(0)[None]) - labels)
         change = change + velocity
     return kernel + (change / cool) @ rows
 
