@@ -4,7 +4,7 @@ Claim: with theta from CLINC150's intents alone, names and a few sentences of ne
   probabilities, sets and a sign of what is out of scope, at the accuracy of logistic regression.
 Command: python -m experiments.intents --data-dir DIR
 Expected: the tables in experiments/text/RESULTS.md.
-Time: twenty minutes on 2 CPU cores.
+Time: about twenty minutes on 2 CPU cores.
 
 Of the data set that theta comes from, intents of the given splits are judged, with theta from the
 training intents of each; of others, all intents. Rivals choose C and temperature on the intents
