@@ -57,3 +57,19 @@ def tasks_of(data: Intents, classes: np.ndarray, **options: Any) -> Sampler:
     rows = np.isin(data.label, classes)
     names = data.name_embedding[np.sort(classes)]
     return vector_episodes(data.embedding[rows], data.label[rows], names=names, **options)
+
+
+def load_strangers(data_dir: str | None, num_features: int) -> np.ndarray:
+    """Sentences of no intent `[M, F]`, from `clinc150_out_of_scope.npz`; none if there is no file.
+
+    Raises:
+      ValueError: for sentences that are embedded otherwise.
+    """
+    path = data_folder(data_dir, "intents", "the data sets") / "clinc150_out_of_scope.npz"
+    if not path.exists():
+        return np.zeros((0, num_features))
+    with np.load(path) as arrays:
+        found = arrays["embedding"]
+    if found.shape[1] != num_features:
+        raise ValueError(f"{path} holds {found.shape[1]} features, the intents {num_features}.")
+    return found

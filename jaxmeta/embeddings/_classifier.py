@@ -98,7 +98,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         Raises:
           ValueError: for too few classes or rows, or what `fit` would not read either.
         """
-        self._validate_params()
+        self._check_parameters()
         seed = self._seed()
         options = {"seed": seed, "num_steps": num_steps, "noise": noise, "verbose": verbose}
         self.theta_, self.about_ = _past.learn(self, X, y, names, **options)
@@ -117,7 +117,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
           ValueError: for one class only, rows that do not fit the labels, NaN, or names of a size
             that is not D, unless `meta_fit` read such names.
         """
-        self._validate_params()
+        self._check_parameters()
         before = self.__dict__.copy()
         try:
             vectors = _rows.read_names(names)
@@ -140,7 +140,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
           ValueError: as `fit` does.
         """
         del classes
-        self._validate_params()
+        self._check_parameters()
         if not hasattr(self, "_support"):
             return self.fit(X, y)
         rows = _rows.read_rows(self, X, reset=False)
@@ -221,6 +221,13 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         """Read what `save_theta` wrote, in the place of `meta_fit`."""
         self.theta_, self.about_ = load_theta(path)
         return self
+
+    def _check_parameters(self) -> None:
+        """Refuse parameters that mean nothing, once."""
+        given = (self.density, self.level, self.random_state)
+        if given != getattr(self, "_checked", None):
+            self._validate_params()
+            self._checked = given
 
     def _theta(self) -> Theta:
         return self.theta_ if hasattr(self, "theta_") else default_theta()

@@ -77,7 +77,7 @@ def in_space_of_rows(table: np.ndarray | None, names: list[np.ndarray], size: in
     """
     if not names:
         return np.zeros((0, size), np.float32)
-    vectors = _rows.unit_rows(np.stack(names))
+    vectors = _rows.unit_rows(np.concatenate(names).reshape(len(names), -1))
     if table is not None:
         if (vectors.shape[1] + 1, size) != table.shape:
             raise ValueError(

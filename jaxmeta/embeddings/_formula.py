@@ -84,7 +84,8 @@ class Head(NamedTuple):
 
 def unit(xp: Any, rows: Any) -> Any:
     """Rows of length one; those of zeros stay."""
-    return rows / xp.sqrt(xp.maximum((rows * rows).sum(-1)[..., None], _TINY))
+    length = xp.sqrt(xp.maximum(xp.einsum("...i,...i->...", rows, rows), _TINY))
+    return rows * (1.0 / length)[..., None]
 
 
 def emit(xp: Any, theta: HeadTheta, x: Any, members: Any, names: Any, known: Any) -> Head:
@@ -113,12 +114,12 @@ def emit(xp: Any, theta: HeadTheta, x: Any, members: Any, names: Any, known: Any
     sums = (means - origin[None]) * counts[:, None] + weight[:, None] * name_rows
     prototypes = unit(xp, sums / xp.maximum(counts + weight, _TINY)[:, None])
     scale = xp.exp(_log_scale(xp, theta, prototypes, present, counts.sum(), known.sum()))
-    num_rows = members.sum(1)
-    rows = xp.concatenate([unit(xp, x - origin[None]) * num_rows[:, None], unit(xp, name_rows)])
+    rows = unit(xp, xp.concatenate([x - origin[None], name_rows]))
     full = xp.exp(theta.full_rows)
     of_class = (1.0 + full) / (counts + full)
     weights = xp.concatenate([members @ of_class, xp.exp(theta.name_row) * known])
-    labels = xp.concatenate([members, xp.eye(len(counts), dtype=members.dtype) * known[:, None]])
+    own = xp.eye(len(counts), dtype=members.dtype) * known[None]
+    labels = xp.concatenate([members.T, own], axis=1)
     kernel = _descend(xp, theta, scale * prototypes, rows, labels, weights, present)
     return Head(kernel * present[:, None], origin, prototypes * present[:, None], present)
 
@@ -157,22 +158,22 @@ def _descend(
     """A few steps of logistic regression, from the prototypes, on the rows and the names."""
     cool, step = xp.exp(theta.cool), xp.exp(theta.step)
     momentum = 1.0 / (1.0 + xp.exp(-theta.momentum))
-    absent = 1e9 * (1.0 - present)[None]
-    labels, weights = labels * weights[:, None], weights[:, None]
-    # What the steps add to the kernel is `change.T @ rows`; they need it on the rows alone.
+    # Classes before rows: sums over classes then run along memory, which halves the time in NumPy.
+    weights = (cool * step) * weights[None]
+    labels = labels * weights
+    # What the steps add to the kernel is `change @ rows`; they need it on the rows alone.
     few_rows = len(rows) < kernel.shape[1]
     inner = rows @ rows.T if few_rows else None
-    start = cool * (rows @ kernel.T) - absent
+    start = (cool * kernel) @ rows.T - (1e9 * (1.0 - present))[:, None]
     change = velocity = 0.0 * labels
     for i in range(NUM_STEPS):
         z = start
         if i:
-            moved = inner @ change if few_rows else rows @ (rows.T @ change)
-            z = start + cool * moved
-        p = xp.exp(z - z.max(1)[:, None])
-        velocity = momentum * velocity - step * (p * (weights / p.sum(1)[:, None]) - labels)
+            z = start + (change @ inner if few_rows else (change @ rows) @ rows.T)
+        p = xp.exp(z - z.max(0)[None])
+        velocity = momentum * velocity - (p * (weights / p.sum(0)[None]) - labels)
         change = change + velocity
-    return kernel + change.T @ rows
+    return kernel + (change / cool) @ rows
 
 
 def logits(xp: Any, head: Head, x: Any) -> Any:

@@ -110,7 +110,9 @@ def _what_is_wrong(names: Mapping[Any, Any]) -> str:
 
 def unit_rows(x: np.ndarray, dtype: Any = np.float32) -> np.ndarray:
     """Rows of length one, whatever their unit; those of zeros stay."""
-    largest = np.abs(x).max(axis=1, keepdims=True, initial=0.0)
-    x = (x / np.where(largest > 0, largest, 1.0)).astype(dtype)
-    length = np.sqrt(np.einsum("ij,ij->i", x, x))[:, None]
-    return x / np.where(length > 0, length, dtype(1.0))
+    square = np.einsum("ij,ij->i", x, x)
+    if not ((square > 1e-30) & (square < 1e30)).all():  # of zeros, or squares leave the range
+        largest = np.abs(x).max(axis=1, keepdims=True, initial=0.0)
+        x = x / np.where(largest > 0, largest, 1.0)
+        square = np.einsum("ij,ij->i", x, x)
+    return (x / np.sqrt(np.where(square > 0, square, 1.0))[:, None]).astype(dtype, copy=False)

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from experiments import intents
-from experiments.text import baselines
+from experiments.text import baselines, comparison, named, rivals, sets
 from experiments.text.intents import PARTS, SPLITS, load, tasks_of
+from jaxmeta.embeddings import FewShotClassifier
+from jaxmeta.evaluation import calibration_error
 
 
 @pytest.fixture(scope="module")
@@ -27,13 +29,115 @@ def folder(tmp_path_factory):
     (root / "intents").mkdir()
     for name in ("banking77", "clinc150"):
         np.savez(root / "intents" / f"{name}.npz", **arrays)
+    strangers = rng.normal(size=(50, 6))
+    np.savez(root / "intents" / "clinc150_out_of_scope.npz", embedding=strangers)
     return root
+
+
+NAMES = ["--ways", "3", "--shots", "0", "2", "--queries", "3", "--eval-tasks", "60", "--json"]
+
+
+@pytest.fixture
+def past(monkeypatch):
+    """`meta_fit` that learns nothing; what labels and names it was given, by call."""
+    given = []
+
+    def meta_fit(self, x, y, names, *, num_steps):
+        given.append((set(np.unique(y).tolist()), set(names)))
+        about = {"seed": self.random_state, "num_steps": num_steps, "classes": len(names)}
+        self.theta_, self.about_ = self._theta(), about
+
+    monkeypatch.setattr(FewShotClassifier, "meta_fit", meta_fit)
+    monkeypatch.setattr(rivals, "STRENGTHS", (10.0, 100.0))
+    monkeypatch.setattr(named, "_FOR_CHOICE", 2)
+    return given
+
+
+def test_intents_by_name_keeps_its_contract(folder, tmp_path, capsys, past):
+    flags = ["--data-dir", str(folder), "--out", str(tmp_path), *NAMES]
+    assert intents.main(flags) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown == json.loads((tmp_path / "result.json").read_text())
+    by = {(r["dataset"], r["ways"], r["shots"], r["learner"]): r for r in shown["results"]}
+    assert len(by) == len(shown["results"]) == 2 * (3 + 5) + 2
+    for row in by.values():
+        assert row["num_tasks"] == 60 and row["classes"] >= 9
+        for metric in comparison.METRICS:
+            assert {metric, f"{metric}_ci95", f"{metric}_ci95_classes"} <= set(row)
+        assert 0.2 < row["accuracy"] <= 1 and row["accuracy_ci95"] > 0 and 0 < row["auroc"] <= 1
+        assert (row["log_loss"] is None) == (row["learner"] == "nearest centroid")
+    ours = by["clinc150", 3, 2, "FewShotClassifier"]
+    assert ours["bytes"] > 500 and ours["fit_ms"] > 0 and 0.7 < ours["coverage"] <= 1
+    less = ours["less"]["LR + name"]["accuracy"]
+    mean = ours["accuracy"] - by["clinc150", 3, 2, "LR + name"]["accuracy"]
+    assert less["mean"] == pytest.approx(mean) and isinstance(less["tie"], bool)
+    assert comparison.TUNED in by["banking77", 3, 2, "FewShotClassifier"]["less"]
+    for picture in ("reliability.png", "accuracy.png"):
+        assert (tmp_path / picture).stat().st_size > 1000
+
+
+def test_theta_has_seen_no_intent_that_is_judged(folder, tmp_path, monkeypatch, past):
+    seen, draw = [], rivals.draw
+
+    def drawn(data, classes, *rest):
+        tasks = draw(data, classes, *rest)
+        seen.append((data.name, {c for task in tasks for c in task.held.tolist()}))
+        return tasks
+
+    monkeypatch.setattr(rivals, "draw", drawn)
+    data = load(str(folder), "clinc150")
+    flags = ["--data-dir", str(folder), "--out", str(tmp_path), "--dataset", "clinc150", *NAMES]
+    assert intents.main([*flags, "--splits", "1", "--eval-tasks", "9"]) == 0
+    (labels, names), *_ = past
+    train, test = (set(data.splits[0][part].tolist()) for part in ("train", "test"))
+    assert labels == names == train and not train & test
+    assert all(held <= train or held <= test for _, held in seen)
+
+
+def test_intents_by_name_goes_on_where_it_was(folder, tmp_path, capsys, past):
+    flags = ["--data-dir", str(folder), "--out", str(tmp_path), "--dataset", "banking77", *NAMES]
+    flags += ["--eval-tasks", "3"]
+    assert intents.main(flags) == 0
+    first, times = json.loads(capsys.readouterr().out), len(past)
+    assert intents.main([*flags, "--resume"]) == 0
+    assert json.loads(capsys.readouterr().out)["results"] == first["results"]
+    assert len(past) == times == 1
+    assert intents.main([*flags, "--resume", "--steps", "7"]) == 2
+    assert "name another --out" in capsys.readouterr().err
+
+
+def test_what_cannot_be_asked_of_intents_is_refused(folder, tmp_path, capsys):
+    flags = ["--data-dir", str(folder), "--out", str(tmp_path), "--shipped"]
+    for more, said in (
+        (["--ways", "40"], "30 of 30 intents"),
+        (["--queries", "9"], "0 of 30 intents"),
+        (["--splits", "6"], "5 at most"),
+        (["--level", "1"], "between 0 and 1"),
+    ):
+        assert intents.main([*flags, *more]) == 2
+        assert said in capsys.readouterr().err
+
+
+def test_calibration_error_is_a_mean_over_tasks():
+    rng = np.random.default_rng(0)
+    p = rng.dirichlet(np.ones(4), size=(40, 10))
+    y = rng.integers(4, size=(40, 10))
+    found = {"confidence": p.max(-1), "right": p.argmax(-1) == y, "accuracy": y.mean(1)}
+    got = comparison._values(found, "calibration_error")
+    assert got.shape == (40,)
+    assert got.mean() == pytest.approx(calibration_error(p.reshape(-1, 4), y.ravel()))
+
+
+def test_strangers_that_look_stranger_are_counted():
+    assert comparison.auroc(np.array([0.1, 0.4, 0.3, 0.5]), 2) == pytest.approx(0.75)
+    assert np.isnan(comparison.auroc(np.array([0.1, 0.4]), 2))
 
 
 @pytest.mark.slow
 def test_intents_writes_sets_that_hold_and_goes_on(folder, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(intents, "SPLITS", 2)
-    flags = ["--data-dir", str(folder), "--dataset", "banking77", "--ways", "3", "--shots", "2"]
+    monkeypatch.setattr(sets, "SPLITS", 2)
+    flags = ["--what", "sets", "--data-dir", str(folder), "--dataset", "banking77"]
+    flags += ["--ways", "3", "--shots", "2"]
     flags += ["--queries", "3", "--steps", "2", "--eval-tasks", "60", "--baseline-tasks", "20"]
     flags += ["--level", "0.8", "--out", str(tmp_path)]
     assert intents.main(flags) == 0
@@ -69,7 +173,8 @@ def test_sets_by_mass_are_the_smallest_of_that_probability():
 
 def test_what_is_no_data_set_is_refused(folder, tmp_path, monkeypatch, capsys):
     np.savez(tmp_path / "banking77.npz", embedding=np.zeros(3))
-    assert intents.main(["--data-dir", str(tmp_path), "--out", str(tmp_path)]) == 2
+    flags = ["--data-dir", str(tmp_path), "--dataset", "banking77", "--past", "banking77"]
+    assert intents.main([*flags, "--out", str(tmp_path)]) == 2
     assert "lacks" in capsys.readouterr().err
     monkeypatch.delenv("JAXMETA_DATA", raising=False)
     with pytest.raises(ValueError, match="--data-dir DIR"):
