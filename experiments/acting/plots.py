@@ -19,7 +19,11 @@ def regret(
     for i, (name, curve) in enumerate(worst_first):
         style = {"linestyle": ("-", "--", ":")[i % 3], "color": f"C{i}"}
         axis.plot(np.arange(1, len(curve) + 1), curve, label=name, **style)
+    # Acting at random loses several times as much as the next: its line leaves the picture.
+    highest = 1.2 * max(worst_first[min(1, len(worst_first) - 1)][1])
+    lowest = min(0.0, *(min(curve) for curve in curves.values()))  # by luck in a short run
     axis.set(xlabel=unit, ylabel="regret (sum of rewards lost)")
+    axis.set_ylim(lowest, max(highest, lowest + 1.0))
     axis.set_title(title, fontsize=10)
     axis.grid(alpha=0.3)
     axis.legend(frameon=False, fontsize=8)
