@@ -4,7 +4,7 @@ Claim: a planner whose bonus for the unknown was learned from trials earns more 
   than planning before each episode with the mean of the posterior and a tuned bonus.
 Command: python -m experiments.mdps
 Expected: the tables in experiments/acting/RESULTS.md.
-Time: ten minutes on 2 CPU cores.
+Time: five minutes on 2 CPU cores.
 
 More:
   python -m experiments.mdps --episodes 25 --learner planner rl2 --out DIR
