@@ -91,8 +91,6 @@ def environments(options: Options) -> tuple[Environment, Environment]:
     test = bernoulli_bandit(options.arms, options.pulls)
     if not options.any_size:
         return test, test
-    if "maml" in (options.learner or ()):
-        raise ValueError("maml knows one number of arms; leave out --any-size or name others.")
     least = min(2, options.arms), min(5, options.pulls)
     return bernoulli_bandit((least[0], options.arms), (least[1], options.pulls)), test
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from jaxmeta._validation import check_examples
 from jaxmeta.networks._core import InitApply
-from jaxmeta.types import Array, Examples
+from jaxmeta.types import Array, Examples, PyTree
 
 
 def blank_padding(rows: Examples) -> Examples:
@@ -62,6 +62,27 @@ def one_hot_labels(support: Examples, ways: int | None) -> Array:
     """
     columns = support.y.shape[0] if ways is None else ways
     return jnp.where(support.mask.astype(bool)[:, None], jax.nn.one_hot(support.y, columns), 0.0)
+
+
+def classes_there(description: PyTree, ways: int, name: str) -> Array:
+    """Which classes there are, bool `[C]`, by a description `[C]`; all without one.
+
+    Args:
+      description: 1 for each class that there is, or None.
+      ways: number of classes C.
+      name: of the learner, for the message.
+
+    Raises:
+      ValueError: for another shape.
+    """
+    if description is None:
+        return jnp.ones(ways, bool)
+    if jnp.shape(description) != (ways,):
+        raise ValueError(
+            f"{name} reads as description which of {ways} classes there are, [C], got shape "
+            f"{jnp.shape(description)}."
+        )
+    return jnp.asarray(description) > 0
 
 
 def mean_of(rows: Array, real: Array) -> Array:

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxmeta._absent import with_absent
-from jaxmeta._examples import one_hot_labels, read_support
+from jaxmeta._examples import classes_there, one_hot_labels, read_support
 from jaxmeta._validation import check_positive
 from jaxmeta.networks._mlp import mlp
 from jaxmeta.types import Array, Examples, MetaLearner, PyTree, Task
@@ -59,7 +59,8 @@ def planner(
       `extend`; the rows come in the order of their steps.
 
     Raises:
-      ValueError: for a number below one; in `adapt` and `predict`, for rows of another length.
+      ValueError: for a number below one; in `adapt` and `predict`, for rows or a description
+        of another length.
 
     Example:
       >>> import jax
@@ -102,7 +103,7 @@ def planner(
     ) -> ProcessCounts:
         del key
         cells = jnp.zeros((states, actions))
-        present = jnp.ones(actions, bool) if description is None else jnp.asarray(description) > 0
+        present = classes_there(description, actions, "planner")
         nothing = ProcessCounts(jnp.zeros((states, actions, states)), cells, cells, cells, present)
         return extend(theta, nothing, support)
 

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxmeta._absent import with_absent
 from jaxmeta.acting._environments import Environment, row
 from jaxmeta.types import Array, Examples, MetaLearner, PyTree
 
@@ -45,6 +46,8 @@ def play(
         z = predict(theta, w, [obs, 0]);  action ~ softmax(z)
         w = extend(theta, w, row [obs, reward] of the class `action`)
 
+    Actions that the task does not have are not taken, whether the learner knows of them or not.
+
     Args:
       learner: one with `extend`, whose classes are the actions.
       environment: the family of environments.
@@ -61,12 +64,13 @@ def play(
     reset_key, key = jax.random.split(key)
     obs, state = environment.reset(reset_key, params)
     nothing = Examples(row(obs, 0.0)[None], jnp.zeros(1, jnp.int32), jnp.zeros(1))
-    w = learner.adapt(theta, nothing, description=environment.actions(params))
+    there = environment.actions(params)
+    w, present = learner.adapt(theta, nothing, description=there), there > 0
 
     def step(carry: Any, key: Array) -> tuple[Any, Any]:
         w, obs, state, going = carry
         act_key, step_key = jax.random.split(key)
-        z = learner.predict(theta, w, row(obs, 0.0)[None])[0]
+        z = with_absent(learner.predict(theta, w, row(obs, 0.0)[None])[0], present)
         action = jnp.argmax(z) if greedy else jax.random.categorical(act_key, z)
         expected = environment.expected_reward
         mean = None if expected is None else expected(state, action, params)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmeta._absent import with_absent
-from jaxmeta._examples import one_hot_labels, read_support
+from jaxmeta._examples import classes_there, one_hot_labels, read_support
 from jaxmeta._validation import check_positive
 from jaxmeta.networks._core import encoder, features_like
 from jaxmeta.networks._mlp import dense, dense_init
@@ -85,12 +85,7 @@ def recurrent(
         theta: PyTree, support: Examples, *, description: PyTree = None, key: Array | None = None
     ) -> RecurrentMemory:
         del key
-        if description is not None and jnp.shape(description) != (ways,):
-            raise ValueError(
-                f"recurrent reads as description which of {ways} classes there are, [C], got shape "
-                f"{jnp.shape(description)}."
-            )
-        present = jnp.ones(ways, bool) if description is None else jnp.asarray(description) > 0
+        present = classes_there(description, ways, "recurrent")
         blank = RecurrentMemory(jnp.zeros((ways, size)), present)
         return extend(theta, blank, support)
 

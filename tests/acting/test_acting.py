@@ -78,6 +78,23 @@ def test_tasks_of_many_sizes_have_their_own_arms_and_pulls():
             bernoulli_bandit(**wrong)
 
 
+@pytest.mark.parametrize("greedy", [True, False])
+def test_actions_that_there_are_not_are_never_taken(greedy):
+    """Also by a learner that does not read which there are, and likes the last one best."""
+    likes = jnp.arange(3.0)
+    learner = MetaLearner(
+        lambda key, task: likes,
+        lambda theta, support, *, description=None, key=None: jnp.zeros(()),
+        lambda theta, w, x: jnp.broadcast_to(theta, (len(x), 3)),
+        lambda theta, w, examples: w,
+    )
+    bandit = bernoulli_bandit(arms=(1, 3), pulls=6)
+    params = jax.vmap(bandit.draw)(jax.random.split(KEY, 60))
+    act = jax.jit(jax.vmap(lambda p, key: play(learner, bandit, likes, p, key, greedy=greedy)))
+    actions = act(params, jax.random.split(KEY, 60)).actions
+    assert (actions < params.arms[:, None]).all() and set(params.arms.tolist()) == {1, 2, 3}
+
+
 def test_a_trial_is_what_learner_and_bandit_say_step_by_step():
     theta = theta_of(LEARNER, BANDIT)
     theta["out"]["kernel"] = theta["out"]["kernel"] * 100.0

@@ -174,6 +174,9 @@ def test_planning_is_trained_by_policy_gradient():
 def test_what_cannot_be_planned_is_refused(theta):
     with pytest.raises(ValueError, match="reads rows of 4 states"):
         PLANNER.predict(theta, None, jnp.zeros((1, 3)))
+    rows = Examples(jnp.zeros((1, STATES + HORIZON + 3)), jnp.zeros(1, int), jnp.zeros(1))
+    with pytest.raises(ValueError, match="which of 3 classes"):
+        PLANNER.adapt(theta, rows, description=jnp.ones(1))
     with pytest.raises(ValueError, match="states must be 1"):
         planner(states=0, actions=2, horizon=3)
     with pytest.raises(ValueError, match="episodes must be 1"):

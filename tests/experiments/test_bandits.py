@@ -45,8 +45,6 @@ def test_a_theta_for_every_size_is_judged_on_several():
     options = bandits.Options(arms=10, pulls=10, any_size=True)
     assert bandits.sizes_of(options) == [(10, 10), (5, 10)]
     assert bandits.sizes_of(bandits.Options(arms=10, pulls=100)) == [(10, 100)]
-    with pytest.raises(ValueError, match="maml knows one number of arms"):
-        bandits.environments(bandits.Options(learner=("maml",), any_size=True))
 
 
 def drawn(arms, pulls, count):
