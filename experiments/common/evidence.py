@@ -1,6 +1,8 @@
-"""Numbers that say what they are intervals over: judged and compared over tasks, and classes."""
+"""Judging and comparing: intervals over tasks and over classes, and the area under a curve."""
 
 from typing import Any
+
+import numpy as np
 
 from jaxmeta import Evaluation, MetaLearner, evaluate, paired_difference
 from jaxmeta.types import Sampler
@@ -21,3 +23,12 @@ def paired(ours: Evaluation, theirs: Evaluation) -> dict[str, float]:
     if ours.over == "classes":
         found["ci95_classes"] = paired_difference(ours, theirs, over="classes")[1]
     return found
+
+
+def auc(score: np.ndarray, positive: np.ndarray) -> float:
+    """Chance that a positive row scores above a negative one, ties counting half."""
+    values, inverse, counts = np.unique(score, return_inverse=True, return_counts=True)
+    rank = np.cumsum(counts) - (counts - 1) / 2
+    num = positive.sum()
+    wins = rank[inverse][positive].sum() - num * (num + 1) / 2
+    return float(wins / (num * (len(score) - num)))

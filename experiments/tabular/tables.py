@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments.common.data_folder import data_folder
+from experiments.common.evidence import auc
 from jaxmeta import Task
 from jaxmeta.tabular.meta_net import table_description, table_examples
 
@@ -144,18 +145,9 @@ def judge(probabilities: np.ndarray, y: np.ndarray) -> dict[str, float]:
     return {
         "log_loss": float(-np.log(p[np.arange(len(y)), y]).mean()),
         "accuracy": float((p.argmax(axis=1) == y).mean()),
-        "auc": float(np.mean([_auc(p[:, c], y == c) for c in present])) if present else 0.5,
+        "auc": float(np.mean([auc(p[:, c], y == c) for c in present])) if present else 0.5,
         "calibration": _calibration_error(p.max(axis=1), p.argmax(axis=1) == y),
     }
-
-
-def _auc(score: np.ndarray, positive: np.ndarray) -> float:
-    """Chance that a positive row scores above a negative one, ties counting half."""
-    values, inverse, counts = np.unique(score, return_inverse=True, return_counts=True)
-    rank = np.cumsum(counts) - (counts - 1) / 2
-    num = positive.sum()
-    wins = rank[inverse][positive].sum() - num * (num + 1) / 2
-    return float(wins / (num * (len(score) - num)))
 
 
 def _calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int = 10) -> float:

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from experiments.common.documents import as_percent, table
+from experiments.common.evidence import auc
 from experiments.text.rivals import FewShotTask, Said
 from jaxmeta.evaluation import Reliability, interval95, interval_over_classes
 
@@ -39,8 +39,7 @@ def auroc(strange: np.ndarray, num_known: int) -> float:
     num_strangers = len(strange) - num_known
     if not num_strangers:
         return math.nan
-    ranks = stats.rankdata(strange)[num_known:].sum()
-    return float((ranks / num_strangers - (num_strangers + 1) / 2) / num_known)
+    return auc(strange, np.arange(len(strange)) >= num_known)
 
 
 def row_of(found: dict[str, Any], held: np.ndarray) -> dict[str, Any]:
