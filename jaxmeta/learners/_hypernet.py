@@ -11,12 +11,11 @@ from jaxmeta._examples import mean_of, one_hot_labels, read_support
 from jaxmeta._precision import as_one_dtype, wide
 from jaxmeta._tree import Variables
 from jaxmeta._validation import check_positive
+from jaxmeta.learners._emission import Layer, emit_layers, emitters_init
 from jaxmeta.learners._prototypes import Prototypes, class_means, joined_means
 from jaxmeta.networks._core import encoder, features_like, unit_rms
-from jaxmeta.networks._mlp import dense, dense_init, mlp, mlp_apply
+from jaxmeta.networks._mlp import mlp, mlp_apply
 from jaxmeta.types import Array, Examples, MetaLearner, Network, PyTree, Task
-
-Layer = dict[str, Array]
 
 
 class EmittedMLP(NamedTuple):
@@ -111,9 +110,6 @@ def hypernet(
     phi, describe = (mlp([2 * context_size, context_size]) for _ in range(2))
     reads_support, reads_description = source != "description", source != "support"
 
-    def features_of(theta: PyTree, x: Array, key: Array | None = None) -> Array:
-        return network.apply(theta["network"], x, key=key)
-
     def init(key: Array, task: Task) -> PyTree:
         network_key, row_key, text_key, emit_key = jax.random.split(key, 4)
         theta = {"network": network.init(network_key, task.support.x)}
@@ -122,27 +118,20 @@ def hypernet(
             theta["phi"] = phi.init(row_key, _rows(features, task.support.y))
         if reads_description:
             theta["describe"] = describe.init(text_key, _vector(task.description))
-        by_class = reads_support and task.support.y.ndim == 1
-        ins, outs = [features.shape[-1], *hidden], [*hidden, 1 if by_class else out_size]
-        contexts = [(reads_support + reads_description) * context_size] * len(outs)
-        contexts[-1] += context_size if by_class else 0
-        keys = jax.random.split(emit_key, len(outs))
-        theta["emit"] = [
-            _emitter_init(*a, rank) for a in zip(keys, ins, outs, contexts, strict=True)
-        ]
+        of_task = (reads_support + reads_description) * context_size
+        of_class = context_size if reads_support and task.support.y.ndim == 1 else 0
+        sizes = [features.shape[-1], *hidden, out_size]
+        theta["emit"] = emitters_init(emit_key, sizes, of_task, of_class, rank)
         return theta
 
     def read_rows(theta: PyTree, rows: Examples, key: Array | None = None) -> Prototypes:
-        values = phi.apply(theta["phi"], _rows(features_of(theta, rows.x, key), rows.y))
-        if rows.y.ndim == 1:
-            return class_means(values, one_hot_labels(rows, out_size))
-        real = rows.mask.astype(bool)
-        return Prototypes(mean_of(values, real)[None], real.sum(dtype=jnp.int32)[None])
+        features = network.apply(theta["network"], rows.x, key=key)
+        return _means(phi.apply(theta["phi"], _rows(features, rows.y)), rows, out_size)
 
     def emit(theta: PyTree, read: _Read, by_class: bool) -> EmittedMLP:
-        layers, present = _emit_all(theta["emit"], read, out_size, by_class)
+        context, classes, present = _contexts(read, out_size, by_class)
         known = Variables({"value": read}, constants={"value"}) if extendable else None
-        return EmittedMLP(layers, present, known)
+        return EmittedMLP(emit_layers(theta["emit"], context, classes, present), present, known)
 
     def adapt(
         theta: PyTree, support: Examples, *, description: PyTree = None, key: Array | None = None
@@ -160,7 +149,7 @@ def hypernet(
         return emit(theta, read, rows.y.ndim == 1)
 
     def predict(theta: PyTree, w: EmittedMLP, x: Array) -> Array:
-        z = mlp_apply(w.layers, features_of(theta, x))
+        z = mlp_apply(w.layers, network.apply(theta["network"], x))
         return with_absent(z, w.present)
 
     return MetaLearner(init, adapt, predict, extend if extendable else None)
@@ -171,6 +160,26 @@ def _rows(features: Array, y: Array) -> Array:
     return features if y.ndim == 1 else jnp.concatenate(as_one_dtype(features, wide(y)), axis=-1)
 
 
+def _means(values: Array, rows: Examples, out_size: int) -> Prototypes:
+    """Means of phi over the rows of each class; in regression over all rows, as of one class."""
+    if rows.y.ndim == 1:
+        return class_means(values, one_hot_labels(rows, out_size))
+    real = rows.mask.astype(bool)
+    return Prototypes(mean_of(values, real)[None], real.sum(dtype=jnp.int32)[None])
+
+
+def _contexts(read: _Read, out_size: int, by_class: bool) -> tuple[Array, Array | None, Array]:
+    """What is emitted from: context of the task, of each class, and which outputs are in use."""
+    task, classes, present = [], None, jnp.ones(out_size, bool)
+    if read.rows is not None:
+        if by_class:
+            classes, present = read.rows.means, read.rows.present
+        task.append(read.rows.means[0] if classes is None else mean_of(classes, present))
+    if read.description is not None:
+        task.append(read.description)
+    return unit_rms(jnp.concatenate(task)), classes, present
+
+
 def _vector(description: PyTree) -> Array:
     """A description as one row `[1, P]`."""
     if description is None:
@@ -179,67 +188,3 @@ def _vector(description: PyTree) -> Array:
             "vector [P], or build the hypernet with source='support'."
         )
     return jnp.asarray(description, jnp.float32).reshape(1, -1)
-
-
-# Emission: an affine map of the context for each kernel (or each of its two factors) and bias.
-
-
-def _emitter_init(
-    key: Array, in_size: int, out_size: int, context_size: int, rank: int | None
-) -> dict[str, Layer]:
-    left_key, right_key, bias_key = jax.random.split(key, 3)
-
-    def emitter(key: Array, size: int, variance: float) -> Layer:
-        # Contexts have mean square one: half of the variance comes from them, half is shared.
-        layer_key, shared_key = jax.random.split(key)
-        layer = dense_init(layer_key, context_size, size, gain=0.5 * variance)
-        shared = jax.random.normal(shared_key, (size,)) * (0.5 * variance) ** 0.5
-        return {"kernel": layer["kernel"], "bias": shared}
-
-    he = 2.0 / in_size
-    bias = emitter(bias_key, out_size, 1e-4)
-    if rank is None:
-        return {"kernel": emitter(left_key, in_size * out_size, he), "bias": bias}
-    return {
-        "left": emitter(left_key, in_size * rank, he),
-        "right": emitter(right_key, rank * out_size, 1.0 / rank),
-        "bias": bias,
-    }
-
-
-def _emit_all(
-    emitters: list[dict[str, Layer]], read: _Read, out_size: int, by_class: bool
-) -> tuple[tuple[Layer, ...], Array]:
-    """Every layer, and which outputs are in use, from what was read."""
-    task, classes, present = [], None, jnp.ones(out_size, bool)
-    if read.rows is not None:
-        if by_class:
-            classes, present = read.rows.means, read.rows.present
-        task.append(read.rows.means[0] if classes is None else mean_of(classes, present))
-    if read.description is not None:
-        task.append(read.description)
-    context = unit_rms(jnp.concatenate(task))
-    *inner, last = emitters
-    layers = [_emit(emitter, context) for emitter in inner]
-    if classes is None:
-        return (*layers, _emit(last, context)), present
-    shared = jnp.broadcast_to(context, (out_size, len(context)))
-    contexts = jnp.concatenate([shared, unit_rms(classes)], axis=-1)
-    contexts = jnp.where(present[:, None], contexts, 0.0)
-    return (*layers, _emit_columns(last, contexts)), present
-
-
-def _emit(emitter: dict[str, Layer], context: Array) -> Layer:
-    """One layer, `kernel [in, out]` and `bias [out]`, from a context `[E]`."""
-    bias = dense(emitter["bias"], context)
-    if "kernel" in emitter:
-        return {"kernel": dense(emitter["kernel"], context).reshape(-1, len(bias)), "bias": bias}
-    right = dense(emitter["right"], context).reshape(-1, len(bias))
-    left = dense(emitter["left"], context).reshape(-1, len(right))
-    return {"kernel": left @ right, "bias": bias}
-
-
-def _emit_columns(emitter: dict[str, Layer], contexts: Array) -> Layer:
-    """One layer `[in, C]` whose column c is emitted from the context `[C, E]` of class c."""
-    columns = jax.vmap(lambda context: _emit(emitter, context))(contexts)
-    return {"kernel": columns["kernel"][:, :, 0].T, "bias": columns["bias"][:, 0]}

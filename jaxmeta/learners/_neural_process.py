@@ -95,16 +95,7 @@ def neural_process(
       Garnelo et al., Neural processes, arXiv:1807.01622.
       Kim et al., Attentive neural processes, arXiv:1901.05761.
     """
-    check_positive(representation_size=representation_size, num_heads=num_heads)
-    if attention and representation_size % num_heads:
-        raise ValueError(
-            f"neural_process splits a representation of size {representation_size} between "
-            f"{num_heads} heads; give it a multiple of {num_heads}, or other heads."
-        )
-    if latent is not None:
-        check_positive(latent=latent)
-    if not min_std > 0:
-        raise ValueError(f"neural_process needs a min_std above zero, got {min_std}.")
+    _check_sizes(representation_size, num_heads, attention, latent, min_std)
     network = encoder(network, "neural_process")
     phi, locate = mlp([representation_size] * 3), mlp([representation_size] * 2)
 
@@ -120,11 +111,8 @@ def neural_process(
         if latent:
             theta["latent"] = dense_init(latent_key, representation_size, 2 * latent, gain=1.0)
         pooled = latent or (0 if attention else representation_size)
-        size = features.shape[-1] + pooled + attention * representation_size
-        *inner, last = mlp([*hidden, 2 * y.shape[-1]]).init(decoder_key, jnp.zeros((1, size)))
-        # Starts near a mean of 0 and a spread of 0.7: a random spread of almost nothing would
-        # make the first likelihoods thousands of nats.
-        theta["decoder"] = [*inner, last | {"kernel": 0.01 * last["kernel"]}]
+        reads = features.shape[-1] + pooled + attention * representation_size
+        theta["decoder"] = _decoder_init(decoder_key, reads, [*hidden, 2 * y.shape[-1]])
         return theta
 
     def adapt(
@@ -160,11 +148,38 @@ def neural_process(
             parts.append(attend(queries, *w.memory, num_heads=num_heads))
         if w.summary is not None:
             parts.append(jnp.broadcast_to(w.summary, (x.shape[0], len(w.summary))))
-        z = mlp_apply(theta["decoder"], jnp.concatenate(parts, axis=-1))
-        mean, raw = jnp.split(z, 2, axis=-1)
-        return jnp.concatenate([mean, jnp.log(min_std + jax.nn.softplus(raw))], axis=-1)
+        return _decode(theta["decoder"], jnp.concatenate(parts, axis=-1), min_std)
 
     return MetaLearner(init, adapt, predict, None if attention or latent else extend)
+
+
+def _check_sizes(
+    representation_size: int, num_heads: int, attention: bool, latent: int | None, min_std: float
+) -> None:
+    check_positive(representation_size=representation_size, num_heads=num_heads)
+    if attention and representation_size % num_heads:
+        raise ValueError(
+            f"neural_process splits a representation of size {representation_size} between "
+            f"{num_heads} heads; give it a multiple of {num_heads}, or other heads."
+        )
+    if latent is not None:
+        check_positive(latent=latent)
+    if not min_std > 0:
+        raise ValueError(f"neural_process needs a min_std above zero, got {min_std}.")
+
+
+def _decoder_init(key: Array, reads: int, sizes: Sequence[int]) -> list[dict[str, Array]]:
+    """A perceptron of rows `[reads]`, the last of its `sizes` being twice the target's."""
+    *inner, last = mlp(sizes).init(key, jnp.zeros((1, reads)))
+    # Starts near a mean of 0 and a spread of 0.7: a random spread of almost nothing would make
+    # the first likelihoods thousands of nats.
+    return [*inner, last | {"kernel": 0.01 * last["kernel"]}]
+
+
+def _decode(decoder: list[dict[str, Array]], rows: Array, min_std: float) -> Array:
+    """Means, then logarithms of standard deviations, `[N, 2 D]`."""
+    mean, raw = jnp.split(mlp_apply(decoder, rows), 2, axis=-1)
+    return jnp.concatenate([mean, jnp.log(min_std + jax.nn.softplus(raw))], axis=-1)
 
 
 def _joined(w: Any, more: Any) -> tuple[Array, None, Array]:

@@ -1,6 +1,7 @@
 """`fine_tune`: gradient steps on `w` over the support set, around any learner."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -90,25 +91,25 @@ def fine_tune(
             f"proximity={proximity}, tolerance={tolerance}."
         )
     mode = inner.resolve(differentiate)
-    evolved = isinstance(mode, inner.Evolution)
-    implicit = isinstance(mode, inner.Implicit)
     learned = isinstance(tx, LearnedOptimiser)
-    if implicit and (learned or trajectory):
-        raise ValueError(
-            "differentiate='implicit' is the gradient of the last point, whatever way led there: "
-            + ("the parameters of tx would not learn." if learned else "it has no trajectory.")
-            + " Differentiate otherwise, or leave "
-            + ("tx an optax optimiser." if learned else "trajectory=False.")
-        )
-    noisy = predict_support is not None and has_key(predict_support)
-    on_support = predict_support or (
-        lambda theta, w, support: (learner.predict(theta, w, support.x), w)
+    implicit = isinstance(mode, inner.Implicit)
+    if implicit:
+        _check_implicit(learned, trajectory)
+    evolved = isinstance(mode, inner.Evolution)
+    tuning = _Tuning(
+        learner=learner,
+        loss=loss,
+        tx=tx,
+        num_steps=num_steps,
+        differentiate="full" if evolved else differentiate,
+        tolerance=tolerance,
+        where=where,
+        proximity=proximity,
+        count=count,
+        on_support=predict_support or (lambda theta, w, s: (learner.predict(theta, w, s.x), w)),
+        noisy=predict_support is not None and has_key(predict_support),
+        trajectory=trajectory,
     )
-
-    def parts(
-        theta: PyTree, key: Array | None = None
-    ) -> tuple[PyTree, optax.GradientTransformation]:
-        return (theta.learner, tx.build(theta.optimiser, key)) if learned else (theta, tx)
 
     def init(key: Array, task: Task) -> PyTree:
         theta = learner.init(key, task)
@@ -125,56 +126,98 @@ def fine_tune(
             check_tied(start, outcome, theta)
         return FineTunedTheta(theta, tx.init(start(theta))) if learned else theta
 
-    def objective(
-        moving: PyTree,
-        context: tuple[PyTree, PyTree, PyTree, Examples],
-        *,
-        key: Array | None = None,
-    ) -> Array:
-        theta, fixed, anchor, support = context
-        noise = {} if key is None else {"key": key}
-        z, _ = on_support(theta, inner.merge(moving, fixed), support, **noise)
-        error = loss(z, support.y, support.mask)
-        if proximity:
-            distance = optax.tree.norm(optax.tree.sub(moving, anchor), squared=True)
-            error = error + 0.5 * proximity * distance
-        return error
-
-    def tune(theta: PyTree, given: tuple[Examples, PyTree, Array | None]) -> PyTree:
-        support, description, key = given
-        key, noise_key = (key, None) if key is None or not learned else jax.random.split(key)
-        key, step_key = (key, None) if key is None or not noisy else jax.random.split(key)
-        theta, optimiser = parts(theta, noise_key)
-        w = learner.adapt(theta, support, description=description, key=key)
-        moving, fixed = _moving_and_fixed(w, where)
-        support = blank_padding(support)
-        tuned = inner.descend(
-            objective,
-            moving,
-            (theta, fixed, moving, support),
-            inner.Descent(optimiser, num_steps, "full" if evolved else differentiate, tolerance),
-            count=None if count is None else count(support),
-            trajectory=trajectory,
-            key=step_key,
-        )
-
-        def finish(moving: PyTree) -> PyTree:
-            return on_support(theta, inner.merge(moving, fixed), support)[1]
-
-        return jax.vmap(finish)(tuned) if trajectory else finish(tuned)
-
     def adapt(
         theta: PyTree, support: Examples, *, description: PyTree = None, key: Array | None = None
     ) -> PyTree:
         if not evolved:
-            return tune(theta, (support, description, key))
+            return _tune(tuning, theta, (support, description, key))
         noise_key, key = (None, None) if key is None else jax.random.split(key)
-        return inner.evolve(tune, mode)(theta, (support, description, key), noise_key)
+        tune = inner.evolve(partial(_tune, tuning), mode)
+        return tune(theta, (support, description, key), noise_key)
 
     def predict(theta: PyTree, w: PyTree, x: Array) -> Array:
-        return learner.predict(parts(theta)[0], w, x)
+        return learner.predict(theta.learner if learned else theta, w, x)
 
     return MetaLearner(init, adapt, predict)
+
+
+def _check_implicit(learned: bool, trajectory: bool) -> None:
+    """Raise ValueError for what the gradient of the last point alone does not see."""
+    if learned or trajectory:
+        raise ValueError(
+            "differentiate='implicit' is the gradient of the last point, whatever way led there: "
+            + ("the parameters of tx would not learn." if learned else "it has no trajectory.")
+            + " Differentiate otherwise, or leave "
+            + ("tx an optax optimiser." if learned else "trajectory=False.")
+        )
+
+
+class _Tuning(NamedTuple):
+    """The descent on `w` of one `fine_tune`, whose arguments these are.
+
+    `differentiate` is never "evolution", which wraps the whole of it; `on_support` gives z of the
+    support rows and `w` as it leaves, and takes a keyword `key` if it is `noisy`.
+    """
+
+    learner: MetaLearner
+    loss: TaskLoss
+    tx: optax.GradientTransformation | LearnedOptimiser
+    num_steps: int
+    differentiate: inner.Differentiate
+    tolerance: float
+    where: Callable[[PyTree], PyTree] | None
+    proximity: float
+    count: Callable[[Examples], Array] | None
+    on_support: Callable[..., tuple[Array, PyTree]]
+    noisy: bool
+    trajectory: bool
+
+
+def _tune(tuning: _Tuning, theta: PyTree, given: tuple[Examples, PyTree, Array | None]) -> PyTree:
+    """`w` of the learner after the steps, given `(support, description, key)`."""
+    support, description, key = given
+    tx = tuning.tx
+    # Noise of the optimiser, of the steps and of the learner's `adapt`, where there is each.
+    learned = isinstance(tx, LearnedOptimiser)
+    key, noise_key = (key, None) if key is None or not learned else jax.random.split(key)
+    key, step_key = (key, None) if key is None or not tuning.noisy else jax.random.split(key)
+    if learned:
+        theta, tx = theta.learner, tx.build(theta.optimiser, noise_key)
+    w = tuning.learner.adapt(theta, support, description=description, key=key)
+    start, fixed = _moving_and_fixed(w, tuning.where)
+    support = blank_padding(support)
+    tuned = inner.descend(
+        partial(_objective, tuning),
+        start,
+        (theta, fixed, start, support),
+        inner.Descent(tx, tuning.num_steps, tuning.differentiate, tuning.tolerance),
+        count=None if tuning.count is None else tuning.count(support),
+        trajectory=tuning.trajectory,
+        key=step_key,
+    )
+
+    def finish(moving: PyTree) -> PyTree:
+        return tuning.on_support(theta, inner.merge(moving, fixed), support)[1]
+
+    return jax.vmap(finish)(tuned) if tuning.trajectory else finish(tuned)
+
+
+def _objective(
+    tuning: _Tuning,
+    moving: PyTree,
+    context: tuple[PyTree, PyTree, PyTree, Examples],
+    *,
+    key: Array | None = None,
+) -> Array:
+    """The loss of the support rows, and the distance from the start where that has a weight."""
+    theta, fixed, start, support = context
+    noise = {} if key is None else {"key": key}
+    z, _ = tuning.on_support(theta, inner.merge(moving, fixed), support, **noise)
+    error = tuning.loss(z, support.y, support.mask)
+    if tuning.proximity:
+        distance = optax.tree.norm(optax.tree.sub(moving, start), squared=True)
+        error = error + 0.5 * tuning.proximity * distance
+    return error
 
 
 def _moving_and_fixed(w: PyTree, where: Callable[[PyTree], PyTree] | None) -> tuple[PyTree, PyTree]:
