@@ -13,10 +13,8 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmeta._jax_compat import is_concrete
+from jaxmeta._jax_compat import is_concrete as is_known
 from jaxmeta.types import Array, Examples, Task
-
-is_known = is_concrete
 
 
 def as_numpy(rows: Examples) -> Examples:
