@@ -55,9 +55,6 @@ LONG_FUNCTIONS = {
     "jaxmeta/tabular/meta_net/_learner.py:tabular": 46,
     "jaxmeta/training.py:make_step": 47,
     "jaxmeta/transforms/_fine_tune.py:fine_tune": 69,
-    # These hold two ideas and are to be taken apart.
-    "experiments/timing/peers.py:functional_losses": 55,
-    "jaxmeta/tabular/estimator/_compress.py:compress": 50,
 }
 """Functions that are longer, with their lines without the docstring."""
 

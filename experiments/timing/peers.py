@@ -205,23 +205,26 @@ def torch_func(case: Case) -> Callable:
     return step
 
 
+def dense(p: Arrays, name: str, x: Tensor) -> Tensor:
+    return x @ p[f"{name}/kernel"] + p[f"{name}/bias"]
+
+
+def perceptron(p: Arrays, x: Tensor) -> Tensor:
+    x = F.relu(dense(p, "network/0/0", x))
+    return dense(p, "head", F.relu(dense(p, "network/0/1", x)))
+
+
+def conv4(p: Arrays, x: Tensor) -> Tensor:
+    for i in range(4):
+        x = F.conv2d(x, p[f"network/{i}/kernel"], padding=1)
+        scale, offset = p[f"network/{i}/scale"], p[f"network/{i}/offset"]
+        x = F.batch_norm(x, None, None, scale, offset, training=True)
+        x = F.relu(F.max_pool2d(x, 2))
+    return x.flatten(1)
+
+
 def functional_losses(case: Case) -> dict[str, Callable[..., Tensor]]:
     """`(theta, support x, support y, query x, query y, ...) -> loss` of each case."""
-
-    def dense(p: Arrays, name: str, x: Tensor) -> Tensor:
-        return x @ p[f"{name}/kernel"] + p[f"{name}/bias"]
-
-    def perceptron(p: Arrays, x: Tensor) -> Tensor:
-        x = F.relu(dense(p, "network/0/0", x))
-        return dense(p, "head", F.relu(dense(p, "network/0/1", x)))
-
-    def conv4(p: Arrays, x: Tensor) -> Tensor:
-        for i in range(4):
-            x = F.conv2d(x, p[f"network/{i}/kernel"], padding=1)
-            scale, offset = p[f"network/{i}/scale"], p[f"network/{i}/offset"]
-            x = F.batch_norm(x, None, None, scale, offset, training=True)
-            x = F.relu(F.max_pool2d(x, 2))
-        return x.flatten(1)
 
     def forward(p: Arrays, x: Tensor) -> Tensor:
         return perceptron(p, x) if case.name == "sinusoid_maml" else dense(p, "head", conv4(p, x))
