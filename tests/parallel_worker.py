@@ -88,17 +88,17 @@ def run_masked(kind):
     else:
         mesh = parallel.task_mesh()
         state, batch = parallel.replicate(state, mesh), parallel.shard_tasks(batch, mesh)
-        step = parallel.shard_step(step, mesh)
-        found = collectives(step.lower(state, batch))
+        step = parallel.shard_step(step, mesh).lower(state, batch).compile()
+        found = collectives(step)
     state, metrics = step(state, batch)
     state, metrics = parallel.unreplicate(state), parallel.unreplicate(metrics)
     theta = jax.flatten_util.ravel_pytree(state.theta)[0]
     return found | {"theta": theta, "bad_tasks": metrics["bad_tasks"]}
 
 
-def collectives(lowered):
+def collectives(compiled):
     """How often the compiled program communicates, in each way."""
-    program = lowered.compile().as_text()
+    program = compiled.as_text()
     return {name: len(re.findall(rf" {name}(?:-start)?\(", program)) for name in COLLECTIVES}
 
 
@@ -120,7 +120,8 @@ def run(kind, learner, loss_fn, sampler):
         mesh = parallel.task_mesh()
         state, batch = parallel.replicate(state, mesh), parallel.shard_tasks(batch, mesh)
         step, loop = parallel.shard_step(step, mesh), parallel.shard_step(loop, mesh)
-        found = collectives(step.lower(state, batch))
+        step = step.lower(state, batch).compile()
+        found = collectives(step)
     after_one, metrics = step(state, batch)
     if kind != "none":
         found["donated"] = all(leaf.is_deleted() for leaf in jax.tree.leaves(state.theta))
