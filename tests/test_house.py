@@ -22,7 +22,6 @@ LONG_FILES = {
     "jaxmeta/training.py": "the outer step and the memory that it takes, to be taken apart",
     "experiments/sparsity_path.py": "to be taken apart",
     "tests/experiments/test_damage.py": "to be taken apart",
-    "tests/learners/test_learners.py": "every learner under every promise",
     "tests/references.py": "every learner again, in NumPy",
     "tests/tabular/test_meta_net.py": "to be taken apart",
     "tests/test_checkpoint.py": "to be taken apart",
