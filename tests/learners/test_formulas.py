@@ -13,15 +13,7 @@ from jaxmeta import learners, losses, meta_objective, networks, training
 from jaxmeta import tasks as families
 from jaxmeta.types import Examples, Task
 from tests import references
-from tests.zoo import (
-    NET,
-    hypernet,
-    in_context,
-    jitted,
-    logits,
-    neural_process,
-    sinusoid,
-)
+from tests.zoo import NET, hypernet, in_context, jitted, logits, neural_process, sinusoid
 
 KEY = jax.random.key(0)
 

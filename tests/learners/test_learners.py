@@ -10,12 +10,7 @@ import pytest
 
 from jaxmeta import meta_objective, sparsity, transforms
 from jaxmeta.types import Examples
-from tests.zoo import (
-    LEARNERS,
-    jitted,
-    logits,
-    task_loss,
-)
+from tests.zoo import LEARNERS, jitted, logits, task_loss
 
 ORDER_MATTERS = ["matching full context"]
 NOTHING_TO_LEARN = ["nearest neighbour"]
