@@ -23,7 +23,6 @@ LONG_FILES = {
     "experiments/sparsity_path.py": "to be taken apart",
     "tests/experiments/test_damage.py": "to be taken apart",
     "tests/references.py": "every learner again, in NumPy",
-    "tests/tabular/test_meta_net.py": "to be taken apart",
     "tests/test_optax.py": "to be taken apart",
     "tests/transforms/test_fine_tune.py": "to be taken apart",
     "tests/transforms/test_transforms.py": "to be taken apart",
