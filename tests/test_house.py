@@ -24,7 +24,6 @@ LONG_FILES = {
     "tests/experiments/test_damage.py": "to be taken apart",
     "tests/references.py": "every learner again, in NumPy",
     "tests/test_optax.py": "to be taken apart",
-    "tests/transforms/test_transforms.py": "to be taken apart",
 }
 """Files that may be longer, and why."""
 
