@@ -23,7 +23,6 @@ LONG_FILES = {
     "experiments/sparsity_path.py": "to be taken apart",
     "tests/experiments/test_damage.py": "to be taken apart",
     "tests/references.py": "every learner again, in NumPy",
-    "tests/test_optax.py": "to be taken apart",
 }
 """Files that may be longer, and why."""
 
