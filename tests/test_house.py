@@ -21,7 +21,6 @@ LONG_FILES = {
     "jaxmeta/tabular/prior/_prior.py": "one generative model",
     "jaxmeta/training.py": "the outer step and the memory that it takes, to be taken apart",
     "experiments/sparsity_path.py": "to be taken apart",
-    "tests/experiments/test_damage.py": "to be taken apart",
     "tests/references.py": "every learner again, in NumPy",
 }
 """Files that may be longer, and why."""
