@@ -6,31 +6,12 @@ import jax
 import jax.numpy as jnp
 import msgpack
 import numpy as np
-import optax
 import pytest
 
 import jaxmeta
-from jaxmeta import (
-    checkpoint,
-    learners,
-    losses,
-    make_step,
-    meta_objective,
-    networks,
-    scan_steps,
-    training,
-)
-from jaxmeta import tasks as families
+from jaxmeta import checkpoint, learners, losses, make_step, meta_objective, networks, scan_steps
 from jaxmeta.types import TrainState
-
-CONFIG = {"learner": "prototypes", "lr": 0.05, "sizes": [3]}
-SAMPLER = families.two_tasks(shots=4, queries=3, features=2)
-ADAM = optax.adam(0.05)
-
-
-def start(size=3, seed=0):
-    learner = learners.prototypes(networks.mlp([size]), ways=2)
-    return training.init(learner, ADAM, jax.random.key(seed), SAMPLER(jax.random.key(0)))
+from tests.checkpoints import ADAM, CONFIG, SAMPLER, assert_same, start
 
 
 @pytest.fixture
@@ -52,15 +33,6 @@ def blank(state):
     """The same structure, another content."""
     zeros = jax.tree.map(jnp.zeros_like, state._replace(key=0, step=0))
     return zeros._replace(key=jax.random.key(0), step=jnp.int32(0))
-
-
-def assert_same(got, want):
-    assert jax.tree.structure(got) == jax.tree.structure(want)
-    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
-        assert a.dtype == b.dtype
-        if jnp.issubdtype(a.dtype, jax.dtypes.prng_key):
-            a, b = jax.random.key_data(a), jax.random.key_data(b)
-        np.testing.assert_array_equal(a, b)
 
 
 def test_a_train_state_comes_back_to_the_bit(state, path):
@@ -202,96 +174,6 @@ def test_a_configuration_not_json_leaves_the_old_file_whole(path):
     with pytest.raises(TypeError):
         checkpoint.save(path, start(seed=1), {"network": object()})
     assert checkpoint.read_config(path) == CONFIG
-
-
-def save_three(path, **kwargs):
-    for seed in range(3):
-        checkpoint.save_newest(path, start(seed=seed), CONFIG | {"seed": seed}, **kwargs)
-
-
-def cut(path):
-    path.write_bytes(path.read_bytes()[:-20])
-
-
-def flip(path):
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 4
-    path.write_bytes(bytes(content))
-
-
-@pytest.mark.parametrize("keep", [1, 2, 5])
-def test_the_newest_are_kept_and_the_newest_of_them_comes_back(path, keep):
-    save_three(path, keep=keep)
-    there = checkpoint.newest_first(path)
-    assert [checkpoint.read_config(file)["seed"] for file in there] == [2, 1, 0][:keep]
-    assert len(list(path.parent.iterdir())) == len(there)
-    tree, config = checkpoint.restore_newest(path, start())
-    assert_same(tree, start(seed=2))
-    assert config == CONFIG | {"seed": 2}
-
-
-@pytest.mark.parametrize("damage", [cut, flip, lambda path: path.write_bytes(b"")])
-def test_a_damaged_one_gives_way_to_the_one_before_it(path, damage):
-    save_three(path)
-    damage(path)
-    with pytest.warns(UserWarning, match=r"state.msgpack .*damaged.* The one before it is used"):
-        tree, config = checkpoint.restore_newest(path, start())
-    assert_same(tree, start(seed=1))
-    assert config["seed"] == 1
-    # The next save keeps what was whole.
-    checkpoint.save_newest(path, start(seed=7), CONFIG)
-    assert_same(checkpoint.restore_newest(path, start())[0], start(seed=7))
-    assert_same(checkpoint.restore(path.with_name(path.name + ".2"), start()), start(seed=1))
-
-
-def test_no_readable_checkpoint_is_said_in_a_sentence(path):
-    with pytest.raises(ValueError, match="no checkpoint at .*state.msgpack"):
-        checkpoint.restore_newest(path, start())
-    checkpoint.save_newest(path, start(), CONFIG)
-    cut(path)
-    with pytest.raises(checkpoint.Damaged, match="state.msgpack"):
-        checkpoint.restore_newest(path, start())
-    with pytest.raises(ValueError, match="keep must be 1 or more"):
-        checkpoint.save_newest(path, start(), CONFIG, keep=0)
-
-
-def test_another_learner_or_a_newer_format_is_no_damage(path):
-    save_three(path)
-    with pytest.raises(ValueError, match="another learner"):
-        checkpoint.restore_newest(path, start(size=4))
-    envelope = msgpack.unpackb(path.read_bytes())
-    path.write_bytes(msgpack.packb(envelope | {"format": envelope["format"] + 1}))
-    with pytest.raises(ValueError, match="upgrade jaxmeta"):
-        checkpoint.restore_newest(path, start())
-
-
-@pytest.mark.parametrize("killed_at", range(4))
-def test_killed_between_any_two_renames_nothing_is_lost(path, monkeypatch, killed_at):
-    save_three(path)
-    renames = []
-
-    def rename(source, target):
-        renames.append(source)
-        if len(renames) > killed_at:
-            raise KeyboardInterrupt
-        os.rename(source, target)
-
-    monkeypatch.setattr(type(path), "replace", rename)
-    with pytest.raises(KeyboardInterrupt):
-        checkpoint.save_newest(path, start(seed=3), CONFIG | {"seed": 3})
-    monkeypatch.undo()
-    tree, config = checkpoint.restore_newest(path, start())
-    assert config["seed"] == 2
-    assert_same(tree, start(seed=2))
-
-
-def test_what_a_killed_writer_left_aside_is_removed(path):
-    checkpoint.save_newest(path, start(), CONFIG)
-    (path.parent / f".{path.name}.new.123.456").write_bytes(b"half")
-    (path.parent / ".another.new.123.456").write_bytes(b"not ours")
-    checkpoint.save_newest(path, start(), CONFIG)
-    names = {file.name for file in path.parent.iterdir()}
-    assert names == {path.name, path.name + ".1", ".another.new.123.456"}
 
 
 def test_only_the_first_process_writes(path, monkeypatch):

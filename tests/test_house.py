@@ -21,17 +21,7 @@ LONG_FILES = {
     "jaxmeta/tabular/prior/_prior.py": "one generative model",
     "jaxmeta/training.py": "the outer step and the memory that it takes, to be taken apart",
     "experiments/sparsity_path.py": "to be taken apart",
-    "tests/experiments/test_damage.py": "to be taken apart",
-    "tests/experiments/test_few_shot.py": "to be taken apart",
-    "tests/learners/test_gradient.py": "to be taken apart",
-    "tests/learners/test_learners.py": "every learner under every promise",
     "tests/references.py": "every learner again, in NumPy",
-    "tests/tabular/test_meta_net.py": "to be taken apart",
-    "tests/test_checkpoint.py": "to be taken apart",
-    "tests/test_optax.py": "to be taken apart",
-    "tests/test_training.py": "to be taken apart",
-    "tests/transforms/test_fine_tune.py": "to be taken apart",
-    "tests/transforms/test_transforms.py": "to be taken apart",
 }
 """Files that may be longer, and why."""
 

@@ -66,3 +66,9 @@ def logits(learner, theta, task):
     """z of the query rows."""
     w = learner.adapt(theta, task.support, description=task.description)
     return learner.predict(theta, w, task.query.x)
+
+
+@functools.cache
+def jitted(name):
+    """The learner as one function of theta and task, shared by the tests so as to compile once."""
+    return jax.jit(functools.partial(logits, LEARNERS[name]))
