@@ -27,15 +27,15 @@ def assert_finite(name, dtype, **options):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("num_steps", [1, 8])
 @pytest.mark.parametrize("name", OPTIMISERS)
-def test_the_derivative_is_finite_where_a_gradient_is_zero(name, num_steps):
-    assert_finite(name, "float32", num_steps=num_steps)
-
-
-@pytest.mark.parametrize("name", FEW)
-def test_so_it_is_for_a_few_that_every_day_tries(name):
+def test_the_derivative_is_finite_where_a_gradient_is_zero(name):
     assert_finite(name, "float32", num_steps=8)
+
+
+@pytest.mark.parametrize("num_steps", [1, 8])
+@pytest.mark.parametrize("name", FEW)
+def test_so_it_is_for_a_few_that_every_day_tries(name, num_steps):
+    assert_finite(name, "float32", num_steps=num_steps)
 
 
 @pytest.mark.slow
@@ -66,12 +66,12 @@ HOLDS_CONSTANT = {"lbfgs without line search", "scale_by_lbfgs, sgd"}
 @pytest.mark.parametrize("name", [*OPTIMISERS])
 def test_elsewhere_it_is_that_of_differences(name, x64):
     theta = jax.tree.map(lambda leaf: leaf[0], thetas("float64"))
-    value = jax.jit(lambda theta: outer(theta, OPTIMISERS[name]()))
+    both = jax.jit(jax.value_and_grad(lambda theta: outer(theta, OPTIMISERS[name]())))
     vector, rebuild = jax.flatten_util.ravel_pytree(theta)
-    slope = jax.flatten_util.ravel_pytree(jax.jit(jax.grad(value))(theta))[0]
+    slope = jax.flatten_util.ravel_pytree(both(theta)[1])[0]
     along = np.random.default_rng(0).normal(size=vector.size)
-    ends = [value(rebuild(vector + step * along)) for step in (-1e-6, 1e-6)]
-    want = (ends[1] - ends[0]) / 2e-6
+    low, high = (both(rebuild(vector + step * along))[0] for step in (-1e-6, 1e-6))
+    want = (high - low) / 2e-6
     if name in HOLDS_CONSTANT:
         loss = lambda w: sum(jnp.sum(jnp.sin(3 * leaf + 1)) for leaf in jax.tree.leaves(w))  # noqa: E731
         grad = jax.jit(jax.grad(lambda theta: loss(by_hand(theta, OPTIMISERS[name]()))))(theta)

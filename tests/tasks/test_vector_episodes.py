@@ -73,19 +73,24 @@ def clusters(num_classes, seed):
     return rng.normal(size=(num_classes, 3))[y] + width * rng.normal(size=(len(y), 3)), y
 
 
+def scores_and_classes(learner, theta, sampler, key, num_tasks):
+    """One less the probability of the right class, and which class of the data that is, by row."""
+    keys = jax.random.split(key, num_tasks)
+    batch, held = jax.vmap(sampler.with_classes)(keys)
+    kept = evaluate(learner, theta, batch, keep_predictions=True).predictions
+    p, y = np.asarray(jax.nn.softmax(kept.z)), kept.y
+    scores = 1 - np.take_along_axis(p, y[..., None], axis=2)[..., 0]
+    return scores.ravel(), np.take_along_axis(np.asarray(held), y, axis=1).ravel()
+
+
 def test_sets_over_classes_take_each_class_for_one():
     learner = learners.prototypes(networks.identity(), ways=3)
     sampler = vector_episodes(*clusters(6, 0), ways=3, shots=2, queries=3)
     theta = learner.init(jax.random.key(0), sampler(jax.random.key(0)))
     key = jax.random.key(1)
     found = conformal(learner, theta, sampler, 0.7, key=key, num_tasks=50, over="classes")
-    kept = evaluate(learner, theta, sampler, key=key, num_tasks=50, keep_predictions=True)
-    held = jax.vmap(sampler.classes)(jax.random.split(key, 50))
-    p = jax.nn.softmax(kept.predictions.z)
-    y = kept.predictions.y
-    scores = 1 - np.take_along_axis(np.asarray(p), y[..., None], axis=2)[..., 0]
-    classes = np.take_along_axis(np.asarray(held), y, axis=1)
-    want = conformal_threshold(scores.ravel(), 0.7, classes.ravel())
+    scores, classes = scores_and_classes(learner, theta, sampler, key, 50)
+    want = conformal_threshold(scores, 0.7, classes)
     assert found == pytest.approx(want, abs=1e-6)
     # Six classes are too few for nine in ten, however many tasks there are.
     few = conformal(learner, theta, sampler, 0.9, key=key, num_tasks=50, over="classes")
@@ -96,7 +101,10 @@ def test_sets_over_classes_take_each_class_for_one():
 
 
 def test_they_hold_on_new_classes_on_average():
-    """Where those over tasks of a few classes do not; thirty draws of the classes."""
+    """Where those over tasks of a few classes do not; thirty draws of the classes.
+
+    By the scores, as `conformal` does: see above.
+    """
     learner = learners.prototypes(networks.identity(), ways=3)
     level, held = 0.8, []
     for seed in range(30):
@@ -108,8 +116,8 @@ def test_they_hold_on_new_classes_on_average():
         ]
         theta = learner.init(jax.random.key(0), samplers[0](jax.random.key(0)))
         key = jax.random.key(seed)
-        q = conformal(learner, theta, samplers[0], level, key=key, num_tasks=60, over="classes")
-        new = evaluate(learner, theta, samplers[1], key=key, num_tasks=60, keep_predictions=True)
-        p, answers = new.predictions.probabilities()
-        held.append((1 - p[np.arange(len(p)), answers] <= q).mean())
+        scores, classes = scores_and_classes(learner, theta, samplers[0], key, 60)
+        q = conformal_threshold(scores, level, classes)
+        new, _ = scores_and_classes(learner, theta, samplers[1], key, 60)
+        held.append((new <= q).mean())
     assert level - 0.02 < np.mean(held) < level + 0.1
