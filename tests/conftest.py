@@ -15,8 +15,9 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 # So does one of the wrong dtype.
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 # Tests compile much and compute little: without XLA's costly passes they take a third of the time.
-# JAX_DISABLE_MOST_OPTIMIZATIONS=0 runs them on the code that users run.
-if "JAX_DISABLE_MOST_OPTIMIZATIONS" not in os.environ:
+# JAX_DISABLE_MOST_OPTIMIZATIONS=0 runs them on the code that users run. By way of the environment
+# it is so in the processes that tests start, too.
+if os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1") != "0":
     jax.config.update("jax_disable_most_optimizations", True)
     # XLA reads its flags at the first computation, and dies of one that its version does not know.
     # The emitters of fused loops are the larger half of the compile time; jax 0.12 has no switch.

@@ -28,12 +28,12 @@ LEARNERS = ("metric", "gradient", "closed form", "hypernetwork", "policy gradien
 
 def start(num_devices, *arguments):
     """The worker in a process that has `num_devices` virtual devices."""
-    # As quick to compile as the rest of the tests (see conftest.py). Collectives are counted before
-    # XLA's passes could merge several into one.
-    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={num_devices}"
-    env = {**os.environ, "XLA_FLAGS": flags, "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+    # Compiled as conftest.py says: collectives are counted before XLA could merge several into one.
+    flags = (
+        f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={num_devices}"
+    )
     # Without a thread for each device, collectives wait for each other for ever.
-    env |= {"NPROC": "16", "JAX_PLATFORMS": "cpu"}
+    env = {**os.environ, "XLA_FLAGS": flags, "NPROC": "16", "JAX_PLATFORMS": "cpu"}
     return subprocess.Popen(
         [sys.executable, str(WORKER), *map(str, arguments)],
         env=env,
