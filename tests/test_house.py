@@ -17,10 +17,6 @@ FOLDERS = ("jaxmeta", "experiments", "tests")
 MOST_LINES = 250
 LONG_FILES = {
     "experiments/timing/peers.py": "one script for the Python of another library, on its own",
-    "jaxmeta/_validation.py": "by a line",
-    "jaxmeta/tabular/prior/_prior.py": "one generative model",
-    "jaxmeta/training.py": "the outer step and the memory that it takes, to be taken apart",
-    "experiments/sparsity_path.py": "to be taken apart",
     "tests/references.py": "every learner again, in NumPy",
 }
 """Files that may be longer, and why."""

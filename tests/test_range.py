@@ -7,7 +7,7 @@ import pytest
 
 from jaxmeta import Examples, Task, export, learners, losses, meta_objective, networks, sparsity
 from jaxmeta.learners._similarity import closeness, squared_distances, unit_rows
-from tests.zoo import LEARNERS, draw_sinusoid, logits, task_loss
+from tests.zoo import LEARNERS, draw_sinusoid, jitted, task_loss
 
 KEY = jax.random.key(0)
 OFFSETS = [0.0, 1e2, 1e4, 1e6]
@@ -109,25 +109,19 @@ HALVES = [jnp.float16, jnp.bfloat16]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("dtype", "scale"), [(jnp.float16, 300.0), (jnp.bfloat16, 1e-2)])
 @pytest.mark.parametrize("name", LEARNERS)
-def test_half_precision_inputs_give_what_float32_gives(name, dtype, scale, make_task):
+def test_half_precision_inputs_give_what_float32_gives(name, make_task):
     """Of the same numbers: nothing is squared, summed or normalised in half precision."""
     task = make_task(0) if "regression" not in name else draw_sinusoid(0)
-    learner = LEARNERS[name]
-
-    def cast(rows):
-        return rows._replace(x=(scale * rows.x).astype(dtype))
-
-    halves = task._replace(support=cast(task.support), query=cast(task.query))
-    whole = jax.tree.map(
-        lambda leaf: leaf.astype(jnp.float32) if leaf.dtype == dtype else leaf, halves
-    )
-    theta = learner.init(KEY, whole)
-    judge = jax.jit(lambda theta, task: logits(learner, theta, task))
-    got, want = judge(theta, halves), judge(theta, whole)
-    assert got.dtype == jnp.float32
-    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5 * np.abs(want).max())
+    theta = LEARNERS[name].init(KEY, task)
+    for dtype, scale in ((jnp.float16, 300.0), (jnp.bfloat16, 1e-2)):
+        halves = [
+            rows._replace(x=(scale * rows.x).astype(dtype)) for rows in (task.support, task.query)
+        ]
+        whole = [rows._replace(x=rows.x.astype(jnp.float32)) for rows in halves]
+        got, want = (jitted(name)(theta, Task(*rows, task.description)) for rows in (halves, whole))
+        assert got.dtype == jnp.float32
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5 * np.abs(want).max())
 
 
 @pytest.mark.slow

@@ -1,5 +1,7 @@
 """No rows, and a number of rows that is known later: for every network, learner and file."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -32,8 +34,13 @@ def test_a_network_embeds_no_rows(name):
 
 @pytest.fixture(params=LEARNERS)
 def adapted(request, make_task):
-    task = draw_sinusoid(0) if "regression" in request.param else make_task(0)
-    learner = LEARNERS[request.param]
+    return adapted_to(request.param, make_task)
+
+
+@functools.cache
+def adapted_to(name, make_task):
+    task = draw_sinusoid(0) if "regression" in name else make_task(0)
+    learner = LEARNERS[name]
     theta = learner.init(KEY, task)
     w = jax.jit(learner.adapt)(theta, task.support, description=task.description)
     return learner, theta, w, task.query.x
