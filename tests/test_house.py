@@ -27,7 +27,7 @@ LONG_FUNCTIONS = {
     "jaxmeta/acting/_planner.py:planner": 50,
     "jaxmeta/learners/_cavia.py:cavia": 60,
     "jaxmeta/learners/_hypernet.py:hypernet": 64,
-    "jaxmeta/learners/_in_context.py:in_context": 80,
+    "jaxmeta/learners/_in_context.py:in_context": 69,
     "jaxmeta/learners/_learned_init.py:learned_init": 62,
     "jaxmeta/learners/_matching.py:matching": 53,
     "jaxmeta/learners/_neural_process.py:neural_process": 66,

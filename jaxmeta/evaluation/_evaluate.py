@@ -21,6 +21,7 @@ from jaxmeta.evaluation._intervals import (
     interval_over,
     mean_of_known,
 )
+from jaxmeta.evaluation._over_classes import check_classes
 from jaxmeta.evaluation._predictions import (
     Predictions,
     answer,
@@ -77,6 +78,8 @@ def evaluate(
     sampler, given = sampler_and_given(tasks, key, num_tasks)
     num_tasks = len(jax.tree.leaves(given)[0])
     draw = drawing(sampler, over)
+    if over == "classes":
+        _check_pool(sampler, given, num_classes)
 
     def judge_one(theta: PyTree, one: PyTree) -> _Judgement:
         task, held = draw(one)
@@ -91,6 +94,12 @@ def evaluate(
         task = nth(given, n) if sampler is None else sampler(nth(given, n))
         refuse(partial(_answer, learner, metric, theta), task, n)
     return _evaluation(per_task, over, num_classes)
+
+
+def _check_pool(sampler: Any, keys: Array, num_classes: int | None) -> None:
+    """Raise ValueError, before the tasks are judged, if they hold too few classes to tell."""
+    held = call_compiled(lambda: jax.vmap(sampler.classes), (sampler,), "classes", keys)
+    check_classes(np.asarray(held), num_classes)
 
 
 def _evaluation(per_task: "_Judgement", over: Over, num_classes: int | None) -> Evaluation:

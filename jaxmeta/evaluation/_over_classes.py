@@ -55,7 +55,7 @@ def interval_over_classes(
             "interval_over_classes reads values [T] and the classes [T, m] of the same tasks, got "
             f"{values.shape} and {classes.shape}."
         )
-    _check_classes(classes, num_classes)
+    check_classes(classes, num_classes)
     names, codes = np.unique(classes, return_inverse=True)
     codes = codes.reshape(classes.shape)
     (num_tasks, ways), count = classes.shape, len(names)
@@ -76,7 +76,7 @@ def interval_over_classes(
     return float(stats.t.ppf(0.975, count - 1) * math.sqrt(variance))
 
 
-def _check_classes(classes: np.ndarray, num_classes: int | None) -> None:
+def check_classes(classes: np.ndarray, num_classes: int | None) -> None:
     """Raise ValueError if tasks of these classes `[T, m]` do not tell an interval over classes."""
     (num_tasks, ways), count = classes.shape, len(np.unique(classes))
     if count < _LEAST_CLASSES_A_WAY * ways:

@@ -148,22 +148,11 @@ def in_context(
             return ContextRows(tokens, one_hot_labels(support, ways) > 0, mask)
         return ContextRows(tokens + dense(theta["target"], wide(support.y)), None, mask)
 
-    def encode(theta: PyTree, rows: ContextRows) -> EncodedContext:
-        tokens, members, mask = rows
-        members = None if members is None else members.astype(float)
-        alike = None if members is None else members @ members.T
-        memories = []
-        for layer in theta["layers"]:
-            memories.append(_remember(layer, tokens, mask))
-            tokens = _layer(layer, tokens, memories[-1], mask, num_heads, alike)
-        if members is None:
-            return EncodedContext(tuple(memories), mask, None)
-        return EncodedContext(tuple(memories), mask, class_means(unit_rows(tokens), members))
-
     def adapt(
         theta: PyTree, support: Examples, *, description: PyTree = None, key: Array | None = None
     ) -> EncodedContext:
-        return encode(theta, read(theta, support, description=description, key=key))
+        rows = read(theta, support, description=description, key=key)
+        return _encode(theta["layers"], rows, num_heads)
 
     def predict(theta: PyTree, w: EncodedContext, x: Array) -> Array:
         tokens = embed(theta, x)
@@ -175,11 +164,25 @@ def in_context(
         return with_absent(z, w.classes.present)
 
     def encode_and_predict(theta: PyTree, w: ContextRows, x: Array) -> Array:
-        return predict(theta, encode(theta, w), x)
+        return predict(theta, _encode(theta["layers"], w, num_heads), x)
 
     at_once, by_rows = (adapt, predict), (read, encode_and_predict)
     learner = MetaLearner(init, *(at_once if capacity is None else by_rows))
     return buffered(learner, capacity, when_full, ways)
+
+
+def _encode(layers: list[PyTree], rows: ContextRows, num_heads: int) -> EncodedContext:
+    """The support rows as each layer sees them, which reads what the one before it made of them."""
+    tokens, members, mask = rows
+    members = None if members is None else members.astype(float)
+    alike = None if members is None else members @ members.T
+    memories = []
+    for layer in layers:
+        memories.append(_remember(layer, tokens, mask))
+        tokens = _layer(layer, tokens, memories[-1], mask, num_heads, alike)
+    if members is None:
+        return EncodedContext(tuple(memories), mask, None)
+    return EncodedContext(tuple(memories), mask, class_means(unit_rows(tokens), members))
 
 
 def _layer_init(key: Array, size: int, num_heads: int, num_layers: int) -> PyTree:

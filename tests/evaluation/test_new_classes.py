@@ -190,6 +190,10 @@ def test_groups_are_those_of_one_alphabet_each():
     assert set(found.held) == {0, 1, 2}
 
 
+def refuse_to_adapt(*_, **__):
+    raise AssertionError("an interval that cannot be had is refused before a task is judged")
+
+
 def test_what_a_sampler_does_not_say_is_refused():
     some = tasks.episodes(images(), ways=(2, 3), shots=1, queries=2)
     for drawn in (some, jax.vmap(some)(jax.random.split(KEY, 4))):
@@ -199,5 +203,6 @@ def test_what_a_sampler_does_not_say_is_refused():
     with pytest.raises(ValueError, match="got 'alphabets'"):
         evaluate(LEARNER, THETA, some, key=KEY, over="alphabets")
     few = tasks.episodes(images(6), ways=3, shots=1, queries=2)
+    untouched = LEARNER._replace(adapt=refuse_to_adapt)
     with pytest.raises(ValueError, match="hold 3 of 6 classes"):
-        evaluate(LEARNER, THETA, few, key=KEY, num_tasks=100, over="classes")
+        evaluate(untouched, THETA, few, key=KEY, num_tasks=100, over="classes")

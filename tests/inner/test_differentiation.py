@@ -102,12 +102,8 @@ def test_evolution_points_along_the_gradient(theta, task):
         meta_gradient(learner, theta, task)
 
 
-@pytest.mark.parametrize("mode", ["full", "mixed", "nested"])
-def test_adam_is_differentiable_where_a_gradient_is_zero(mode, theta, task):
+def test_adam_is_differentiable_where_a_gradient_is_zero(theta, task):
     dead = theta | {"head": theta["head"] | {"kernel": theta["head"]["kernel"].at[0].set(0.0)}}
-    learner = TUNED(optax.adam(0.01), 3, differentiate=mode)
-    got = meta_gradient(learner, dead, task)
-    assert np.all(np.isfinite(got)) and got.any()
 
     @standard_promotion  # optax's Adam mixes integers and numbers
     def adam_by_hand(theta):
@@ -120,13 +116,18 @@ def test_adam_is_differentiable_where_a_gradient_is_zero(mode, theta, task):
             params = optax.apply_updates(params, updates)
         return params
 
-    w = learner.adapt(dead, task.support)
-    jax.tree.map(np.testing.assert_allclose, (w.body, w.head), adam_by_hand(dead))
-    value = lambda theta: losses.mean_squared_error(  # noqa: E731
-        START.predict(None, w._replace(body=theta[0], head=theta[1]), task.query.x),
-        task.query.y,
-        task.query.mask,
-    )
-    want = jax.grad(lambda theta: value(adam_by_hand(theta)))(theta)
-    want = jax.flatten_util.ravel_pytree(want)[0]
-    assert_close(meta_gradient(learner, theta, task), want, rtol=1e-6)
+    def value(theta):
+        body, head = adam_by_hand(theta)
+        z = START.predict(None, START.adapt(theta, task.support)._replace(body=body, head=head), x)
+        return losses.mean_squared_error(z, task.query.y, task.query.mask)
+
+    x = task.query.x
+    want = jax.flatten_util.ravel_pytree(jax.jit(jax.grad(value))(theta))[0]
+    tuned = jax.jit(adam_by_hand)(dead)
+    for mode in ("full", "mixed", "nested"):
+        learner = TUNED(optax.adam(0.01), 3, differentiate=mode)
+        got = meta_gradient(learner, dead, task)
+        assert np.all(np.isfinite(got)) and got.any()
+        w = learner.adapt(dead, task.support)
+        jax.tree.map(np.testing.assert_allclose, (w.body, w.head), tuned)
+        assert_close(meta_gradient(learner, theta, task), want, rtol=1e-6)

@@ -29,12 +29,16 @@ OURS = {
         networks.mixed_precision(networks.conv4(3, norm="batch"), jnp.float16), networks.rms_norm()
     ),
 }
+LATER = ["fomaml", "anil"]  # as maml but for the derivative and the part that moves
 ALL = {name: (net, IMAGES) for name, net in OURS.items()} | {
     name: (net, FLAT) for name, net in FLAX.items()
 }
 
 
-@pytest.mark.parametrize("learner", ["prototypes", "maml", "fomaml", "anil"])
+@pytest.mark.parametrize(
+    "learner",
+    ["prototypes", "maml", *(pytest.param(name, marks=pytest.mark.slow) for name in LATER)],
+)
 @pytest.mark.parametrize("name", ALL)
 def test_a_row_alone_is_the_row_in_its_batch(name, learner):
     network, x = ALL[name]
