@@ -21,7 +21,7 @@ from jaxmeta.evaluation._intervals import (
     interval_over,
     mean_of_known,
 )
-from jaxmeta.evaluation._over_classes import check_classes
+from jaxmeta.evaluation._over_classes import check_classes, check_groups
 from jaxmeta.evaluation._predictions import (
     Predictions,
     answer,
@@ -78,8 +78,8 @@ def evaluate(
     sampler, given = sampler_and_given(tasks, key, num_tasks)
     num_tasks = len(jax.tree.leaves(given)[0])
     draw = drawing(sampler, over)
-    if over == "classes":
-        _check_pool(sampler, given, num_classes)
+    if over != "tasks":
+        _check_held(sampler, given, over, num_classes)
 
     def judge_one(theta: PyTree, one: PyTree) -> _Judgement:
         task, held = draw(one)
@@ -96,10 +96,14 @@ def evaluate(
     return _evaluation(per_task, over, num_classes)
 
 
-def _check_pool(sampler: Any, keys: Array, num_classes: int | None) -> None:
-    """Raise ValueError, before the tasks are judged, if they hold too few classes to tell."""
-    held = call_compiled(lambda: jax.vmap(sampler.classes), (sampler,), "classes", keys)
-    check_classes(np.asarray(held), num_classes)
+def _check_held(sampler: Any, keys: Array, over: Over, num_classes: int | None) -> None:
+    """Raise ValueError, before the tasks are judged, if they hold too few classes or groups."""
+    says = sampler.classes if over == "classes" else sampler.group
+    held = np.asarray(call_compiled(lambda: jax.vmap(says), (sampler,), over, keys))
+    if over == "classes":
+        check_classes(held, num_classes)
+    else:
+        check_groups(held)
 
 
 def _evaluation(per_task: "_Judgement", over: Over, num_classes: int | None) -> Evaluation:

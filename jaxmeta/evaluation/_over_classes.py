@@ -118,11 +118,17 @@ def interval_over_groups(values: ArrayLike, groups: ArrayLike) -> float:
             "interval_over_groups reads values [T] and the group of each [T], got "
             f"{values.shape} and {groups.shape}."
         )
+    check_groups(groups)
     names, codes = np.unique(groups, return_inverse=True)
     count = len(names)
-    if count < 2:
-        raise ValueError(f"An interval over groups needs two or more, got {count}.")
     sums, sizes = np.bincount(codes, values), np.bincount(codes)
     without = (sums.sum() - sums) / (len(values) - sizes)
     variance = (count - 1) / count * np.sum((without - without.mean()) ** 2)
     return float(stats.t.ppf(0.975, count - 1) * math.sqrt(variance))
+
+
+def check_groups(groups: np.ndarray) -> None:
+    """Raise ValueError if tasks of these groups `[T]` do not tell an interval over groups."""
+    count = len(np.unique(groups))
+    if count < 2:
+        raise ValueError(f"An interval over groups needs two or more, got {count}.")

@@ -202,7 +202,13 @@ def test_what_a_sampler_does_not_say_is_refused():
             evaluate(LEARNER, THETA, drawn, key=key, over="classes")
     with pytest.raises(ValueError, match="got 'alphabets'"):
         evaluate(LEARNER, THETA, some, key=KEY, over="alphabets")
-    few = tasks.episodes(images(6), ways=3, shots=1, queries=2)
+
+
+def test_what_does_not_hold_is_refused_before_tasks_are_judged():
     untouched = LEARNER._replace(adapt=refuse_to_adapt)
+    few = tasks.episodes(images(6), ways=3, shots=1, queries=2)
     with pytest.raises(ValueError, match="hold 3 of 6 classes"):
         evaluate(untouched, THETA, few, key=KEY, num_tasks=100, over="classes")
+    one = tasks.episodes(images(), ways=3, shots=1, queries=2, within_group=True)
+    with pytest.raises(ValueError, match="two or more, got 1"):
+        evaluate(untouched, THETA, one, key=KEY, num_tasks=1, over="groups")
