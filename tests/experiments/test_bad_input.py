@@ -7,7 +7,6 @@ Damage to what a run writes is in test_damage.py.
 
 import contextlib
 import io
-import re
 
 import jax
 import jax.numpy as jnp
@@ -32,9 +31,8 @@ from tests.experiments.toy_run import (
     LEARNER,
     SAMPLER,
     SGD,
-    newest_whole,
+    assert_says,
     print_table,
-    sentence_of,
     start,
     train,
 )
@@ -172,10 +170,7 @@ KINDS = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_ends_in_a_sentence_and_nothing_saved_is_lost(kind, tmp_path, monkeypatch):
     monkeypatch.delenv("JAXMETA_DATA", raising=False)
-    wrong, message = KINDS[kind]
-    said = sentence_of(wrong, tmp_path)
-    assert re.search(message, said), said
-    assert newest_whole(tmp_path) == 2
+    assert_says(KINDS[kind], tmp_path, newest=2)
 
 
 if __name__ == "__main__":

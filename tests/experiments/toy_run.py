@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import re
 import sys
 import tempfile
 import warnings
@@ -60,6 +61,14 @@ def newest_whole(run):
             kept = checkpoint.restore(path, start()).theta["network"][0]["kernel"]
             return next(seed for seed in range(3) if np.array_equal(kept, kernels[seed]))
     raise AssertionError("nothing is left")
+
+
+def assert_says(kind, run, newest):
+    """It ends in the sentence of its kind, and the newest checkpoint is of that seed."""
+    wrong, message = kind
+    said = sentence_of(wrong, run)
+    assert re.search(message, said), said
+    assert newest_whole(run) == newest
 
 
 def print_table(kinds):
